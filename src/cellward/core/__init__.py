@@ -1,0 +1,1 @@
+"""Pure core: bytes and values in, values or a refusal out. Time is always a parameter."""

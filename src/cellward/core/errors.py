@@ -1,0 +1,242 @@
+"""Everything Cellward says no with.
+
+::
+
+    CellwardError            one stable code, one line for people, exit status 1
+    ├── Refused              a verification said no; nothing was changed
+    │   ├── FormatRefused    the bytes are not what they claim to be        (decoders)
+    │   ├── TrustRefused     signature, key, version, expiry, counter, hardware
+    │   ├── PolicyRefused    well formed and authentic, but not allowed here (plan, gates)
+    │   └── ModuleRefused    the battery module's own boot chain said no
+    └── Unavailable          something outside is missing, busy, full or unreachable
+
+Codes are for machines and runbooks: extend-only, never renamed. The codes that the boot chain
+itself can report also have a 32-bit status word; words are at least 10 bits apart from each
+other, from 0 and from all ones, so that one glitch cannot turn a refusal into an acceptance.
+"""
+
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Stable names of every refusal. One name, one check."""
+
+    # wire: bounded decoding
+    TRUNCATED = "wire.truncated"
+    TRAILING = "wire.trailing"
+    # firmware: what the build produced
+    FIRMWARE_EMPTY = "firmware.empty"
+    FIRMWARE_FORMAT = "firmware.format"
+    FIRMWARE_OVERLAP = "firmware.overlap"
+    FIRMWARE_GAP = "firmware.gap"
+    FIRMWARE_ADDRESS = "firmware.address"
+    FIRMWARE_TOO_LARGE = "firmware.too_large"
+    FIRMWARE_UNREADABLE = "firmware.unreadable"
+    # image: MCUboot's format and what it claims
+    IMAGE_MAGIC = "image.magic"
+    IMAGE_HEADER = "image.header"
+    IMAGE_FLAGS = "image.flags"
+    IMAGE_SIZE = "image.size"
+    IMAGE_TLV = "image.tlv"
+    IMAGE_TLV_UNKNOWN = "image.tlv_unknown"
+    IMAGE_TLV_DUPLICATE = "image.tlv_duplicate"
+    IMAGE_HASH = "image.hash"
+    IMAGE_NO_SIGNATURE = "image.no_signature"
+    IMAGE_SIGNATURE = "image.signature"
+    IMAGE_KEY_MALFORMED = "image.key_malformed"
+    IMAGE_KEY_UNKNOWN = "image.key_unknown"
+    IMAGE_KEY_REVOKED = "image.key_revoked"
+    IMAGE_COUNTER = "image.counter"
+    IMAGE_HARDWARE = "image.hardware"
+    IMAGE_VERSION = "image.version"
+    IMAGE_NO_KEY_GIVEN = "image.no_key_given"
+    # keys and tokens
+    KEY_FORMAT = "key.format"
+    KEY_EXISTS = "key.exists"
+    KEY_EXPORTABLE = "key.exportable"
+    TOKEN_ABSENT = "token.absent"
+    TOKEN_AMBIGUOUS = "token.ambiguous"
+    TOKEN_KEY_MISSING = "token.key_missing"
+    TOKEN_PIN_WRONG = "token.pin_wrong"
+    TOKEN_PIN_LOCKED = "token.pin_locked"
+    TOKEN_PIN_MISSING = "token.pin_missing"
+    TOKEN_URI = "token.uri"
+    TOKEN_FAILED = "token.failed"
+    # metadata and trust (Uptane)
+    METADATA_FORMAT = "metadata.format"
+    METADATA_TOO_LARGE = "metadata.too_large"
+    METADATA_SIGNATURE = "metadata.signature"
+    METADATA_VERSION = "metadata.version"
+    METADATA_EXPIRED = "metadata.expired"
+    METADATA_HASH = "metadata.hash"
+    METADATA_MISSING = "metadata.missing"
+    TARGET_DELEGATION = "target.delegation"
+    TARGET_VEHICLE = "target.vehicle"
+    TARGET_ECU = "target.ecu"
+    TARGET_HARDWARE = "target.hardware"
+    TARGET_COUNTER = "target.counter"
+    TARGET_MISMATCH = "target.mismatch"
+    TARGET_MISSING = "target.missing"
+    TARGET_HASH = "target.hash"
+    TARGET_LENGTH = "target.length"
+    TARGET_NAME = "target.name"
+    # plan and safety gates
+    PLAN_COUNTER = "plan.counter"
+    PLAN_VERSION = "plan.version"
+    PLAN_HARDWARE = "plan.hardware"
+    PLAN_INCOMPLETE = "plan.incomplete"
+    GATE_CONTACTORS = "gate.contactors"
+    GATE_CURRENT = "gate.current"
+    GATE_TEMPERATURE = "gate.temperature"
+    GATE_CHARGE = "gate.charge"
+    GATE_SUPPLY = "gate.supply"
+    GATE_FAULT = "gate.fault"
+    # flash and fuses
+    FLASH_UNERASED = "flash.unerased"
+    FLASH_ALIGNMENT = "flash.alignment"
+    FLASH_RANGE = "flash.range"
+    FLASH_LOCKED = "flash.locked"
+    FLASH_READBACK = "flash.readback"
+    OTP_ONE_WAY = "otp.one_way"
+    POWER_CUT = "power.cut"
+    # module: the boot chain's verdicts
+    BANK_NOT_BOOTABLE = "bank.not_bootable"
+    BANK_NONE_GOOD = "bank.none_good"
+    BANK_REFUSED_BY_LOADER = "bank.refused_by_loader"
+    SELFTEST_CELL_SUM = "selftest.cell_sum"
+    SELFTEST_CELL_RANGE = "selftest.cell_range"
+    SELFTEST_TEMPERATURE = "selftest.temperature"
+    SELFTEST_FRONT_END = "selftest.front_end"
+    SELFTEST_LIMITS = "selftest.limits"
+    SELFTEST_CONTACTORS = "selftest.contactors"
+    WATCHDOG = "boot.watchdog"
+    MODULE_FAULT = "boot.fault"
+    MODULE_HANG = "boot.hang"
+    UPDATE_FELL_BACK = "update.fell_back"
+    # module link and process
+    LINK_FRAME = "link.frame"
+    MODULE_STATE = "module.state"
+    MODULE_BUSY = "module.busy"
+    MODULE_ABSENT = "module.absent"
+    # transport and server
+    TLS_CLIENT_CERTIFICATE = "tls.client_certificate"
+    TLS_SERVER = "tls.server"
+    SERVER_UNREACHABLE = "server.unreachable"
+    SERVER_REFUSED = "server.refused"
+    REQUEST_FORMAT = "request.format"
+    REQUEST_TOO_LARGE = "request.too_large"
+    NOT_FOUND = "request.not_found"
+    ENROL_TOKEN = "enrol.token"
+    REPORT_SIGNATURE = "report.signature"
+    REPORT_REPLAYED = "report.replayed"
+    VEHICLE_UNKNOWN = "vehicle.unknown"
+    # storage
+    STORAGE_FULL = "storage.full"
+    STORAGE_FAILED = "storage.failed"
+    STORAGE_EXISTS = "storage.exists"
+    STORAGE_MISSING = "storage.missing"
+    DATABASE_FAILED = "storage.database"
+    CONFIG = "config.invalid"
+
+
+# The words the boot chain reports with. Extend-only: a word in the field keeps its meaning.
+STATUS_OK = 0x1CCE8EE1
+STATUS_WORDS: dict[Code, int] = {
+    Code.IMAGE_MAGIC: 0x05CEDC33,
+    Code.IMAGE_HEADER: 0x0F851F36,
+    Code.IMAGE_FLAGS: 0x7F101CF1,
+    Code.IMAGE_SIZE: 0xAC09EDB4,
+    Code.IMAGE_TLV: 0x406CB9DB,
+    Code.IMAGE_TLV_UNKNOWN: 0x1B35256B,
+    Code.IMAGE_TLV_DUPLICATE: 0xE9B58A64,
+    Code.IMAGE_HASH: 0xB817A6A9,
+    Code.IMAGE_NO_SIGNATURE: 0x6E8790B5,
+    Code.IMAGE_SIGNATURE: 0x4D37943A,
+    Code.IMAGE_KEY_MALFORMED: 0x7EDF0190,
+    Code.IMAGE_KEY_UNKNOWN: 0x835A7BE0,
+    Code.IMAGE_KEY_REVOKED: 0x45C8FA55,
+    Code.IMAGE_COUNTER: 0xA1DD5227,
+    Code.IMAGE_HARDWARE: 0x18BFF20A,
+    Code.BANK_NOT_BOOTABLE: 0x3D38C785,
+    Code.BANK_NONE_GOOD: 0x9C245F9A,
+    Code.BANK_REFUSED_BY_LOADER: 0x19C3729B,
+    Code.SELFTEST_CELL_SUM: 0x6495F60E,
+    Code.SELFTEST_CELL_RANGE: 0x60B95D27,
+    Code.SELFTEST_TEMPERATURE: 0x8D4CF598,
+    Code.SELFTEST_FRONT_END: 0x59509DAE,
+    Code.SELFTEST_LIMITS: 0xEC947913,
+    Code.SELFTEST_CONTACTORS: 0xC04EED2B,
+    Code.WATCHDOG: 0xE28BA8E3,
+    Code.MODULE_FAULT: 0x99868E6E,
+    Code.FLASH_READBACK: 0xE820FF2A,
+    Code.FLASH_RANGE: 0xA371475A,
+    Code.FLASH_UNERASED: 0x096EA35E,
+    Code.FLASH_LOCKED: 0xB4DA0F19,
+    Code.OTP_ONE_WAY: 0x8F31A8D6,
+}
+CODE_OF_STATUS: dict[int, Code] = {word: code for code, word in STATUS_WORDS.items()}
+
+
+class CellwardError(Exception):
+    """Base of everything that ends a command with one line and exit status 1.
+
+    `subject` is what was refused (a file, a bank, a vehicle); `expected` and `found` are the two
+    sides of the failed check; `advice` is what the reader can do. None of them carries a secret.
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        subject: str,
+        *,
+        expected: str = "",
+        found: str = "",
+        advice: str = "",
+    ) -> None:
+        self.code = code
+        self.subject = subject
+        self.expected = expected
+        self.found = found
+        self.advice = advice
+        super().__init__(str(self))
+
+    def about(self, subject: str) -> "CellwardError":
+        """The same refusal, said about `subject`: an edge knows the file's name, a decoder does not."""
+        return type(self)(
+            self.code,
+            subject,
+            expected=self.expected,
+            found=self.found,
+            advice=self.advice,
+        )
+
+    def __str__(self) -> str:
+        sides = [f"expected {self.expected}"] if self.expected else []
+        sides += [f"found {self.found}"] if self.found else []
+        line = f"[{self.code}] {self.subject}"
+        line += f": {', '.join(sides)}" if sides else ""
+        return f"{line}; {self.advice}" if self.advice else line
+
+
+class Refused(CellwardError):
+    """A verification said no. Nothing was changed."""
+
+
+class FormatRefused(Refused):
+    """The bytes are not what they claim to be."""
+
+
+class TrustRefused(Refused):
+    """Well formed, but not authentic, not fresh, or not for this device."""
+
+
+class PolicyRefused(Refused):
+    """Authentic, but not allowed here and now."""
+
+
+class ModuleRefused(Refused):
+    """The battery module's boot chain, flash or fuses said no."""
+
+
+class Unavailable(CellwardError):
+    """Something outside (token, server, disk, lock) is missing, busy, full or unreachable."""

@@ -1,0 +1,1 @@
+"""The virtual battery module: flash, fuses, cells and contactors around real ARM code."""
