@@ -80,7 +80,12 @@ def _state(magic: Mark, copy_done: Mark, image_ok: Mark) -> State:
     return State.PENDING if copy_done is Mark.UNSET and image_ok is Mark.UNSET else State.TRIAL
 
 
-STATES: dict[tuple[Mark, Mark, Mark], State] = {marks: _state(*marks) for marks in product(Mark, repeat=3)}
+STATES: dict[tuple[Mark, Mark, Mark], State] = {
+    (magic, copy_done, image_ok): _state(magic, copy_done, image_ok)
+    for magic in Mark
+    for copy_done in Mark
+    for image_ok in Mark
+}
 
 
 def _order(a: State, b: State, newer: Newer) -> tuple[int, ...]:

@@ -523,7 +523,8 @@ def build(
             wire.u32(0),  # pad
         )
     )
-    return Unsigned(header.ljust(header_size, b"\0") + payload + protected)
+    # The padding reads as erased flash, as imgtool leaves it.
+    return Unsigned(header.ljust(header_size, b"\xff") + payload + protected)
 
 
 def encode_area(magic: int, tlvs: Sequence[tuple[int, bytes]]) -> bytes:
