@@ -1,0 +1,1 @@
+"""The command line: one file per arrow of the data's way."""

@@ -1,0 +1,80 @@
+"""The `cellward` program: finds the sub-command, and turns a refusal into one line and exit 1."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from cellward import __version__
+from cellward.config import Home
+from cellward.core.errors import CellwardError, Refused
+
+# In the order of the data's way. Imported when called: `keys` must not pay for `server`.
+COMMANDS = {
+    "keys": "make and list the signing keys in the token",
+    "image": "sign, show and verify MCUboot images",
+    "repo": "publish images and order them for vehicles",
+    "server": "serve repositories, artefacts and enrolment",
+    "device": "the pack controller: enrol, poll, verify, install",
+    "module": "the battery module: provision, boot, status",
+    "demo": "the whole way in a temporary directory",
+}
+
+EXIT_REFUSED = 1
+EXIT_BUG = 70
+
+
+class Lazy(click.Group):
+    """A group whose commands live in cellward.cli.<name>."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"cellward.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="cellward")
+@click.option(
+    "--data",
+    envvar="CELLWARD_DATA",
+    default="cellward-data",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The maker's data directory.",
+)
+@click.pass_context
+def cellward(ctx: click.Context, data: Path) -> None:
+    """Firmware security for battery management systems: what the maker did not sign does not run."""
+    ctx.obj = Home(data)
+
+
+def report(error: CellwardError) -> None:
+    """One line for people."""
+    verb = "refused" if isinstance(error, Refused) else "failed"
+    click.echo(f"{verb} {error}", err=True)
+
+
+def run() -> None:
+    """Entry point. Exit status 1 refused, 2 usage, 70 a bug."""
+    try:
+        sys.exit(cellward.main(standalone_mode=False) or 0)
+    except CellwardError as error:
+        report(error)
+        sys.exit(EXIT_REFUSED)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)

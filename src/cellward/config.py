@@ -1,0 +1,42 @@
+"""Where the maker's things lie: one data directory, `--data` or CELLWARD_DATA."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Home:
+    """The maker's data directory. Everything in it is made on first use."""
+
+    root: Path
+
+    @property
+    def tokens(self) -> Path:
+        """SoftHSM's objects, when no other module is configured."""
+        return self.root / "tokens"
+
+    @property
+    def softhsm_config(self) -> Path:
+        return self.root / "softhsm2.conf"
+
+    @property
+    def pin(self) -> Path:
+        """The token's PIN, mode 0600; CELLWARD_PIN or CELLWARD_PIN_FILE stand before it."""
+        return self.root / "pin"
+
+    @property
+    def image_repository(self) -> Path:
+        return self.root / "images"
+
+    @property
+    def artefacts(self) -> Path:
+        return self.root / "artefacts"
+
+    @property
+    def director_repository(self) -> Path:
+        """The Director's root metadata; what it orders per vehicle is in the database."""
+        return self.root / "director"
+
+    @property
+    def database(self) -> Path:
+        return self.root / "cellward.db"

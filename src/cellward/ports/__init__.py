@@ -1,0 +1,1 @@
+"""What Cellward needs from outside, as small Protocols; adapters/ has one file per outside thing."""
