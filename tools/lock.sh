@@ -5,6 +5,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+readonly tool=.cache/lock
+if ! cmp -s requirements/lock.txt "$tool/lock.txt"; then
+  "${PYTHON:-/usr/bin/python3}" -m venv --clear "$tool"
+  "$tool/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+    --require-hashes --requirement requirements/lock.txt
+  cp requirements/lock.txt "$tool/lock.txt"
+fi
+
 upgrade=()
 [ -z "${UPGRADE:-}" ] || upgrade=(--upgrade)
 
@@ -12,7 +20,7 @@ compile() { # FILE ARGUMENTS...
   local file=requirements/$1
   shift
   # One file for Python 3.11 and everything newer, on every platform (markers instead of copies).
-  UV_NO_CONFIG=1 .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  UV_NO_CONFIG=1 "$tool/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
     --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
     "${upgrade[@]}" --output-file "$file" "$@"
 }
