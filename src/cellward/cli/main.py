@@ -1,8 +1,11 @@
 """The `cellward` program: finds the sub-command, and turns a refusal into one line and exit 1."""
 
+import json
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import TracebackType
 
 import click
 
@@ -58,18 +61,34 @@ def cellward(ctx: click.Context, data: Path) -> None:
     ctx.obj = Home(data)
 
 
-def report(error: CellwardError) -> None:
-    """One line for people."""
+def report(error: CellwardError, as_json: bool) -> None:
+    """One line for people, or one JSON object on the same stream for programs that asked for it."""
     verb = "refused" if isinstance(error, Refused) else "failed"
-    click.echo(f"{verb} {error}", err=True)
+    if as_json:
+        said = {
+            "code": error.code,
+            "subject": error.subject,
+            "expected": error.expected,
+            "found": error.found,
+            "advice": error.advice,
+        }
+        click.echo(json.dumps({verb: said}), err=True)
+    else:
+        click.echo(" ".join(f"{verb} {error}".split()), err=True)
+
+
+def _bug(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
+    sys.__excepthook__(kind, value, trace)
+    os._exit(EXIT_BUG)
 
 
 def run() -> None:
     """Entry point. Exit status 1 refused, 2 usage, 70 a bug."""
+    sys.excepthook = _bug
     try:
         sys.exit(cellward.main(standalone_mode=False) or 0)
     except CellwardError as error:
-        report(error)
+        report(error, as_json="--json" in sys.argv)
         sys.exit(EXIT_REFUSED)
     except click.exceptions.Abort:
         sys.exit(130)
