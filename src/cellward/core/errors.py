@@ -98,6 +98,7 @@ class Code(StrEnum):
     FLASH_LOCKED = "flash.locked"
     FLASH_READBACK = "flash.readback"
     OTP_ONE_WAY = "otp.one_way"
+    OTP_LOCKED = "otp.locked"
     POWER_CUT = "power.cut"
     # module: the boot chain's verdicts
     BANK_NOT_BOOTABLE = "bank.not_bootable"
