@@ -97,3 +97,7 @@ def run() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    run()

@@ -138,6 +138,7 @@ class Code(StrEnum):
     STORAGE_MISSING = "storage.missing"
     DATABASE_FAILED = "storage.database"
     CONFIG = "config.invalid"
+    DEMO = "demo.failed"
 
 
 # The words the boot chain reports with. Extend-only: a word in the field keeps its meaning.
