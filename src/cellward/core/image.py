@@ -228,6 +228,10 @@ def decode_slot(data: bytes, what: str = "slot") -> Image:
 
 
 def _decode(data: bytes, what: str) -> tuple[Image, int]:
+    if len(data) < HEADER_SIZE:
+        raise FormatRefused(
+            Code.IMAGE_SIZE, what, expected=f"at least a header of {HEADER_SIZE} bytes", found=f"{len(data)}"
+        )
     header = wire.Reader(data, what)
     magic = header.u32()
     if magic != MAGIC:

@@ -9,7 +9,6 @@ from itertools import product
 
 import pytest
 
-from cellward.core import banks
 from cellward.core.banks import (
     ACTIONS,
     ORDER,
@@ -330,7 +329,3 @@ def test_an_update_of_one_bank_never_takes_the_other_away() -> None:
         chosen = order(planted, page, newer)
         assert 0 in chosen
         assert chosen[0] == (1 if state(page) is P or (state(page) is C and newer is Newer.B) else 0)
-
-
-def test_the_module_names_no_third_bank() -> None:
-    assert banks.BANKS == ("a", "b")

@@ -66,24 +66,37 @@ WORDS_IN_THE_FIELD = {
     "otp.one_way": 0x8F31A8D6,
 }
 # Names in runbooks and in other people's scripts: none may vanish.
-CODES_IN_THE_FIELD = """
-wire.truncated wire.trailing firmware.empty firmware.format firmware.overlap firmware.gap firmware.address
-firmware.too_large firmware.unreadable image.magic image.header image.flags image.size image.tlv
-image.tlv_unknown image.tlv_duplicate image.hash image.no_signature image.signature image.key_malformed
-image.key_unknown image.key_revoked image.counter image.hardware image.version image.no_key_given key.format
-key.exists key.exportable token.absent token.ambiguous token.key_missing token.pin_wrong token.pin_locked
-token.pin_missing token.uri token.failed metadata.format metadata.too_large metadata.signature
-metadata.version metadata.expired metadata.hash metadata.missing target.delegation target.vehicle target.ecu
-target.hardware target.counter target.mismatch target.missing target.hash target.length target.name
-plan.counter plan.version plan.hardware plan.incomplete gate.contactors gate.current gate.temperature
-gate.charge gate.supply gate.fault flash.unerased flash.alignment flash.range flash.locked flash.readback
-otp.one_way power.cut bank.not_bootable bank.none_good bank.refused_by_loader selftest.cell_sum
-selftest.cell_range selftest.temperature selftest.front_end selftest.limits selftest.contactors boot.watchdog
-boot.fault boot.hang update.fell_back link.frame module.state module.busy module.absent
-tls.client_certificate tls.server server.unreachable server.refused request.format request.too_large
-request.not_found enrol.token report.signature report.replayed vehicle.unknown storage.full storage.failed
-storage.exists storage.missing storage.database config.invalid
-""".split()
+CODES_IN_THE_FIELD = {
+    "wire": "truncated trailing",
+    "firmware": "empty format overlap gap address too_large unreadable",
+    "image": (
+        "magic header flags size tlv tlv_unknown tlv_duplicate hash no_signature signature "
+        "key_malformed key_unknown key_revoked counter hardware version no_key_given"
+    ),
+    "key": "format exists exportable",
+    "token": "absent ambiguous key_missing pin_wrong pin_locked pin_missing uri failed",
+    "metadata": "format too_large signature version expired hash missing",
+    "target": "delegation vehicle ecu hardware counter mismatch missing hash length name",
+    "plan": "counter version hardware incomplete",
+    "gate": "contactors current temperature charge supply fault",
+    "flash": "unerased alignment range locked readback",
+    "otp": "one_way",
+    "power": "cut",
+    "bank": "not_bootable none_good refused_by_loader",
+    "selftest": "cell_sum cell_range temperature front_end limits contactors",
+    "boot": "watchdog fault hang",
+    "update": "fell_back",
+    "link": "frame",
+    "module": "state busy absent",
+    "tls": "client_certificate server",
+    "server": "unreachable refused",
+    "request": "format too_large not_found",
+    "enrol": "token",
+    "report": "signature replayed",
+    "vehicle": "unknown",
+    "storage": "full failed exists missing database",
+    "config": "invalid",
+}
 
 
 @pytest.mark.parametrize(("child", "parent"), PARENTS.items())
@@ -123,7 +136,9 @@ def test_codes_are_lower_case_and_dotted(code: Code) -> None:
 
 
 def test_no_code_was_ever_renamed() -> None:
-    assert set(CODES_IN_THE_FIELD) <= {str(code) for code in Code}
+    known = {f"{family}.{name}" for family, names in CODES_IN_THE_FIELD.items() for name in names.split()}
+    assert len(known) == 105
+    assert known <= {str(code) for code in Code}
 
 
 @pytest.mark.parametrize(("code", "word"), WORDS_IN_THE_FIELD.items())

@@ -139,7 +139,7 @@ def test_fuses_are_whole_words_inside_the_otp(name: str) -> None:
     fuse = FUSES[name]
     assert fuse.offset % 4 == 0
     assert fuse.size % 4 == 0
-    assert 0 <= fuse.offset
+    assert fuse.offset >= 0
     assert fuse.offset + fuse.size <= slots.OTP_SIZE
 
 
