@@ -80,12 +80,11 @@ environment() {
     exit 1
   fi
   home="$PWD $python $version"
-  if "$venv/bin/python" -c 'import pip' 2>/dev/null; then
-    # One without our stamp was made by hand: it is taken as it is.
-    if [ ! -e "$venv/.cellward-home" ] || stamped home "$home"; then
-      stamp home "$home"
-      return
-    fi
+  if stamped home "$home"; then
+    "$venv/bin/python" -c 'import pip' 2>/dev/null && return
+  elif [ ! -e "$venv/.cellward-home" ] && pip --version >/dev/null 2>&1; then
+    stamp home "$home" # made by hand: taken as it is
+    return
   fi
   step "virtual environment ($venv, Python $version)" "$python" -m venv --clear "$venv"
   stamp home "$home"
