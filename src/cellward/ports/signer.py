@@ -1,8 +1,23 @@
-"""Keys that sign and never leave where they live."""
+"""Keys that sign and never leave where they live, and the store that makes them."""
 
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from cellward.core.keys import PublicKey
+
+
+class Role(StrEnum):
+    """What a key is for. The label of its object in the token is the role's name."""
+
+    ROOT = "root"
+    FIRMWARE = "firmware"
+    TARGETS = "targets"
+    SNAPSHOT = "snapshot"
+    TIMESTAMP = "timestamp"
+    DIRECTOR = "director"
+    DEVICE_CA = "device-ca"
+    SERVER_CA = "server-ca"
 
 
 class Signer(Protocol):
@@ -19,4 +34,50 @@ class Signer(Protocol):
 
         Raises Unavailable (token.*) when the key cannot be reached.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class KeyAttributes:
+    """What the token itself says of a private key (PKCS#11 v2.40, sections 4.7 and 4.9)."""
+
+    sensitive: bool
+    extractable: bool
+    always_sensitive: bool
+    never_extractable: bool
+    local: bool
+
+    @property
+    def confined(self) -> bool:
+        """The token will not give the value away, as plain text or wrapped."""
+        return self.sensitive and not self.extractable
+
+
+@dataclass(frozen=True)
+class StoredKey:
+    """A key pair in a token: its label, its public half, and what the token says of the private."""
+
+    label: str
+    public_key: PublicKey
+    attributes: KeyAttributes
+
+
+class KeyStore(Protocol):
+    """ECDSA P-256 keys that are made in one token and stay there.
+
+    Every method raises Unavailable (token.*) when the token cannot be reached, and Refused
+    (token.ambiguous) where two keys have the label that was asked for.
+    """
+
+    def find(self, label: str) -> StoredKey | None: ...
+
+    def create(self, label: str) -> StoredKey:
+        """Generate a key pair in the token.
+
+        Raises Refused (key.exists) when the label is taken; nothing is made then.
+        """
+        ...
+
+    def signer(self, label: str) -> Signer:
+        """Raises Unavailable (token.key_missing), Refused (key.exportable)."""
         ...
