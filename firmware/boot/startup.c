@@ -1,0 +1,57 @@
+/* From the vector table to main, and from any exception to a reset. Target only. */
+#include "boot/board.h"
+
+extern uint32_t __data_load[], __data_start[], __data_end[];
+extern uint32_t __bss_start[], __bss_end[];
+extern uint32_t __stack_limit[], __stack_top[];
+
+int main(void);
+_Noreturn void start(void);
+void fault_entry(void);
+_Noreturn void fault(const uint32_t *frame);
+
+#define FRAME_PC 6u
+#define FRAME_WORDS 8u
+#define EXCEPTIONS 16u
+
+/* Every exception but reset is a fault here: nothing in the boot chain uses interrupts. */
+__attribute__((section(".vectors"), used)) static void *const vectors[EXCEPTIONS] = {
+    __stack_top,         (void *)start,       (void *)fault_entry, (void *)fault_entry,
+    (void *)fault_entry, (void *)fault_entry, (void *)fault_entry, (void *)fault_entry,
+    (void *)fault_entry, (void *)fault_entry, (void *)fault_entry, (void *)fault_entry,
+    (void *)fault_entry, (void *)fault_entry, (void *)fault_entry, (void *)fault_entry,
+};
+
+_Noreturn void start(void)
+{
+    /* A stack that outgrows its reserve faults instead of running into .bss. */
+    __asm volatile("msr msplim, %0" : : "r"(__stack_limit));
+    for (uint32_t i = 0; __data_start + i < __data_end; i++) {
+        __data_start[i] = __data_load[i];
+    }
+    for (uint32_t *p = __bss_start; p < __bss_end; p++) {
+        *p = 0;
+    }
+    (void)main();
+    reset();
+}
+
+/* The handler runs on a fresh stack: the old one may be what faulted. */
+__attribute__((naked)) void fault_entry(void)
+{
+    __asm volatile("mrs r0, msp\n"
+                   "ldr r1, =__stack_top\n"
+                   "msr msp, r1\n"
+                   "b fault\n");
+}
+
+/* Contactors first: whatever went wrong, the pack is off before it is told. */
+_Noreturn void fault(const uint32_t *frame)
+{
+    contactors_open();
+    const uint32_t at = (uint32_t)frame;
+    const uint32_t last = RAM_BASE + RAM_SIZE - FRAME_WORDS * sizeof(uint32_t);
+    const uint32_t pc = at >= RAM_BASE && at <= last && at % 4u == 0 ? frame[FRAME_PC] : 0;
+    event(reg_read(REG_SYS_BANK), STATUS_MODULE_FAULT, 0, pc);
+    reset();
+}

@@ -1,0 +1,48 @@
+/* Generated from src/cellward/core/slots.py by firmware/gen_headers.py: change it there. */
+#pragma once
+
+#define FLASH_PAGE_SIZE 0x00002000u
+#define BANK_SIZE 0x00200000u
+#define HEADER_SIZE 0x00000200u
+#define LOADER_OFFSET 0x00000000u
+#define LOADER_SIZE 0x00010000u
+#define APP_OFFSET 0x00010000u
+#define APP_SIZE 0x001ee000u
+#define TRAILER_OFFSET 0x001fe000u
+#define TRAILER_SIZE 0x00002000u
+
+#define WRITE_SIZE 0x08u
+#define COPY_DONE_FROM_END 0x20u
+#define IMAGE_OK_FROM_END 0x18u
+#define MAGIC_FROM_END 0x10u
+#define FLAG_SET 0x01u
+#define FLAG_ERASED 0xffu
+#define TRAILER_MAGIC {0x77, 0xc2, 0x95, 0xf3, 0x60, 0xd2, 0xef, 0x7f, 0x35, 0x52, 0x50, 0x0f, 0x2c, 0xb6, 0x79, 0x80}
+
+#define MARK_UNSET 0u
+#define MARK_SET 1u
+#define MARK_BAD 2u
+#define MARK_COUNT 3u
+
+#define OTP_SLOT_KEYS_OFFSET 0x000u
+#define OTP_SLOT_KEYS_SIZE 0x80u
+#define OTP_REVOKED_OFFSET 0x080u
+#define OTP_REVOKED_SIZE 0x04u
+#define OTP_LIFECYCLE_OFFSET 0x084u
+#define OTP_LIFECYCLE_SIZE 0x04u
+#define OTP_DEBUG_LOCK_OFFSET 0x088u
+#define OTP_DEBUG_LOCK_SIZE 0x04u
+#define OTP_COUNTER_OFFSET 0x0c0u
+#define OTP_COUNTER_SIZE 0x80u
+#define OTP_VENDOR_ID_OFFSET 0x140u
+#define OTP_VENDOR_ID_SIZE 0x10u
+#define OTP_LOADER_CLASS_OFFSET 0x150u
+#define OTP_LOADER_CLASS_SIZE 0x10u
+#define OTP_APP_CLASS_OFFSET 0x160u
+#define OTP_APP_CLASS_SIZE 0x10u
+#define OTP_SERIAL_OFFSET 0x170u
+#define OTP_SERIAL_SIZE 0x10u
+#define OTP_DEVICE_SECRET_OFFSET 0x1e0u
+#define OTP_DEVICE_SECRET_SIZE 0x20u
+#define OTP_SLOT_KEY_COUNT 4u
+#define COUNTER_MAX 1024u

@@ -1,0 +1,70 @@
+/* Generated from src/cellward/core/errors.py by firmware/gen_headers.py: change it there. */
+#pragma once
+
+#define STATUS_OK 0x1cce8ee1u
+#define STATUS_IMAGE_MAGIC 0x05cedc33u
+#define STATUS_IMAGE_HEADER 0x0f851f36u
+#define STATUS_IMAGE_FLAGS 0x7f101cf1u
+#define STATUS_IMAGE_SIZE 0xac09edb4u
+#define STATUS_IMAGE_TLV 0x406cb9dbu
+#define STATUS_IMAGE_TLV_UNKNOWN 0x1b35256bu
+#define STATUS_IMAGE_TLV_DUPLICATE 0xe9b58a64u
+#define STATUS_IMAGE_HASH 0xb817a6a9u
+#define STATUS_IMAGE_NO_SIGNATURE 0x6e8790b5u
+#define STATUS_IMAGE_SIGNATURE 0x4d37943au
+#define STATUS_IMAGE_KEY_MALFORMED 0x7edf0190u
+#define STATUS_IMAGE_KEY_UNKNOWN 0x835a7be0u
+#define STATUS_IMAGE_KEY_REVOKED 0x45c8fa55u
+#define STATUS_IMAGE_COUNTER 0xa1dd5227u
+#define STATUS_IMAGE_HARDWARE 0x18bff20au
+#define STATUS_BANK_NOT_BOOTABLE 0x3d38c785u
+#define STATUS_BANK_NONE_GOOD 0x9c245f9au
+#define STATUS_BANK_REFUSED_BY_LOADER 0x19c3729bu
+#define STATUS_SELFTEST_CELL_SUM 0x6495f60eu
+#define STATUS_SELFTEST_CELL_RANGE 0x60b95d27u
+#define STATUS_SELFTEST_TEMPERATURE 0x8d4cf598u
+#define STATUS_SELFTEST_FRONT_END 0x59509daeu
+#define STATUS_SELFTEST_LIMITS 0xec947913u
+#define STATUS_SELFTEST_CONTACTORS 0xc04eed2bu
+#define STATUS_WATCHDOG 0xe28ba8e3u
+#define STATUS_MODULE_FAULT 0x99868e6eu
+#define STATUS_FLASH_READBACK 0xe820ff2au
+#define STATUS_FLASH_RANGE 0xa371475au
+#define STATUS_FLASH_UNERASED 0x096ea35eu
+#define STATUS_FLASH_LOCKED 0xb4da0f19u
+#define STATUS_OTP_ONE_WAY 0x8f31a8d6u
+
+/* For a verifier with a screen: X(word, code). */
+#define STATUS_NAMES(X) \
+    X(STATUS_OK, "ok") \
+    X(STATUS_IMAGE_MAGIC, "image.magic") \
+    X(STATUS_IMAGE_HEADER, "image.header") \
+    X(STATUS_IMAGE_FLAGS, "image.flags") \
+    X(STATUS_IMAGE_SIZE, "image.size") \
+    X(STATUS_IMAGE_TLV, "image.tlv") \
+    X(STATUS_IMAGE_TLV_UNKNOWN, "image.tlv_unknown") \
+    X(STATUS_IMAGE_TLV_DUPLICATE, "image.tlv_duplicate") \
+    X(STATUS_IMAGE_HASH, "image.hash") \
+    X(STATUS_IMAGE_NO_SIGNATURE, "image.no_signature") \
+    X(STATUS_IMAGE_SIGNATURE, "image.signature") \
+    X(STATUS_IMAGE_KEY_MALFORMED, "image.key_malformed") \
+    X(STATUS_IMAGE_KEY_UNKNOWN, "image.key_unknown") \
+    X(STATUS_IMAGE_KEY_REVOKED, "image.key_revoked") \
+    X(STATUS_IMAGE_COUNTER, "image.counter") \
+    X(STATUS_IMAGE_HARDWARE, "image.hardware") \
+    X(STATUS_BANK_NOT_BOOTABLE, "bank.not_bootable") \
+    X(STATUS_BANK_NONE_GOOD, "bank.none_good") \
+    X(STATUS_BANK_REFUSED_BY_LOADER, "bank.refused_by_loader") \
+    X(STATUS_SELFTEST_CELL_SUM, "selftest.cell_sum") \
+    X(STATUS_SELFTEST_CELL_RANGE, "selftest.cell_range") \
+    X(STATUS_SELFTEST_TEMPERATURE, "selftest.temperature") \
+    X(STATUS_SELFTEST_FRONT_END, "selftest.front_end") \
+    X(STATUS_SELFTEST_LIMITS, "selftest.limits") \
+    X(STATUS_SELFTEST_CONTACTORS, "selftest.contactors") \
+    X(STATUS_WATCHDOG, "boot.watchdog") \
+    X(STATUS_MODULE_FAULT, "boot.fault") \
+    X(STATUS_FLASH_READBACK, "flash.readback") \
+    X(STATUS_FLASH_RANGE, "flash.range") \
+    X(STATUS_FLASH_UNERASED, "flash.unerased") \
+    X(STATUS_FLASH_LOCKED, "flash.locked") \
+    X(STATUS_OTP_ONE_WAY, "otp.one_way")

@@ -1,0 +1,181 @@
+/*
+ * The immutable first stage: choose a bank, verify its loader, commit what is confirmed, jump.
+ *
+ * Trailer flags and the images' own claims order the banks; only verification lets one run.
+ */
+#include "boot/board.h"
+
+const uint32_t board_where = WHERE_ROM;
+
+/*
+ * Instructions from here to the app's first feed. The largest app (1976 KiB) costs 81 M for its
+ * digest and 12 M for its signature, the self-test below 1 M: twice that, rounded up.
+ */
+#define WATCHDOG_BOOT 200000000u
+
+struct bank {
+    uint32_t index;
+    uint32_t base; /* where the bank is mapped before REMAP */
+    uint32_t state;
+    uint32_t counter; /* of the app, not verified: it only orders */
+    struct image_version version;
+};
+
+static void survey(uint32_t index, struct bank *out)
+{
+    struct image app;
+    struct refusal why;
+    *out = (struct bank){.index = index, .base = index == 0 ? ACTIVE_BASE : INACTIVE_BASE};
+    out->state = bank_state(out->base);
+    const uint8_t *const slot = flash_at(slot_address(out->base, STAGE_APP));
+    if (image_decode(slot, slot_size(STAGE_APP), &app, &why) == STATUS_OK) {
+        out->counter = image_counter(&app);
+        out->version = app.version;
+    }
+}
+
+static uint32_t newer(const struct bank *a, const struct bank *b)
+{
+    if (a->counter != b->counter) {
+        return a->counter > b->counter ? NEWER_A : NEWER_B;
+    }
+    const int32_t order = image_version_compare(&a->version, &b->version);
+    return order == 0 ? NEWER_SAME : order > 0 ? NEWER_A : NEWER_B;
+}
+
+/* Verify one image of a bank and say why not. */
+static uint32_t verify(const struct bank *bank, enum stage stage, struct verified *out)
+{
+    struct trust trust;
+    struct refusal why = {0};
+    otp_trust(stage, &trust);
+    uint32_t status =
+        image_verify(flash_at(slot_address(bank->base, stage)), slot_size(stage), &trust, out, &why);
+    if (status == STATUS_OK) {
+        status = entry_check(bank->base, stage, out, &why);
+    }
+    if (status != STATUS_OK) {
+        event(bank->index, status, why.expected, why.found);
+    }
+    return status;
+}
+
+/* PENDING: from here on the bank counts as started, whatever happens. */
+static uint32_t start_trial(const struct bank *bank)
+{
+    uint32_t status = flash_set_flag(bank->index, COPY_DONE_FROM_END);
+    if (status == STATUS_OK && bank_state(bank->base) != STATE_TRIAL) {
+        status = STATUS_FLASH_READBACK;
+    }
+    if (status != STATUS_OK) {
+        event(bank->index, status, STATE_TRIAL, bank_state(bank->base));
+        return status;
+    }
+    milestone(MILESTONE_TRIAL_STARTED);
+    return STATUS_OK;
+}
+
+/*
+ * CONFIRMED: the commit. The counter moves only after both images passed, never above either's
+ * (MCUboot #2282, #2549), and a burn that fails leaves the bank running but not committed.
+ */
+static uint32_t commit(const struct bank *bank, uint32_t loader_counter)
+{
+    struct verified app;
+    if (commit_target(bank->base) <= otp_counter()) {
+        return STATUS_OK;
+    }
+    uint32_t status = verify(bank, STAGE_APP, &app);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const uint32_t target = loader_counter < app.counter ? loader_counter : app.counter;
+    status = otp_raise_counter(target);
+    if (status != STATUS_OK) {
+        event(bank->index, status, target, otp_counter());
+        return STATUS_OK;
+    }
+    milestone(MILESTONE_COUNTER_RAISED);
+    return STATUS_OK;
+}
+
+/* Everything a bank must pass before the jump. `vouch`: the app too, because the other bank's was
+ * refused and a loader that refuses this one would only send us back. */
+static uint32_t qualify(const struct bank *bank, uint32_t vouch, struct verified *loader)
+{
+    struct verified app;
+    uint32_t status = verify(bank, STAGE_LOADER, loader);
+    if (status == STATUS_OK && vouch != NO_BANK) {
+        status = verify(bank, STAGE_APP, &app);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    switch (BANK_ACTIONS[bank->state]) {
+    case ACTION_START:
+        return start_trial(bank);
+    case ACTION_RUN:
+        return commit(bank, loader->counter);
+    default:
+        return STATUS_BANK_NOT_BOOTABLE;
+    }
+}
+
+static _Noreturn void launch(const struct bank *bank, const struct verified *loader, uint32_t status)
+{
+    reg_write(REG_WATCHDOG_LOAD, WATCHDOG_BOOT);
+    reg_write(REG_SYS_REMAP, bank->index);
+    reg_write(REG_SYS_LOCK, 1);
+    reg_write(REG_OTP_CTRL_HIDE_SECRET, 1);
+    jump(STAGE_LOADER, loader, status);
+}
+
+/* The bank whose app the loader has just refused, or NO_BANK. Read once, then cleared. */
+static uint32_t refused_bank(void)
+{
+    const uint32_t retained = reg_read(REG_SYS_RETAIN);
+    const uint32_t index = retained ^ RETAIN_REFUSED;
+    reg_write(REG_SYS_RETAIN, 0);
+    if (index >= BANK_COUNT) {
+        return NO_BANK;
+    }
+    event(index, STATUS_BANK_REFUSED_BY_LOADER, 0, retained);
+    return index;
+}
+
+static _Noreturn void recovery(const struct bank *banks)
+{
+    contactors_open();
+    event(0, STATUS_BANK_NONE_GOOD, STATE_CONFIRMED, (banks[0].state << 8) | banks[1].state);
+    milestone(MILESTONE_RECOVERY);
+    idle_forever();
+}
+
+int main(void)
+{
+    struct bank banks[BANK_COUNT];
+    struct verified loader;
+
+    contactors_open();
+    reg_write(REG_SYS_REMAP, 0);
+    milestone(MILESTONE_ROM_ENTERED);
+    const uint32_t refused = refused_bank();
+    for (uint32_t i = 0; i < BANK_COUNT; i++) {
+        survey(i, &banks[i]);
+        if (banks[i].state == STATE_TRIAL) { /* started once, never confirmed: passed over */
+            event(i, STATUS_BANK_NOT_BOOTABLE, STATE_CONFIRMED, STATE_TRIAL);
+        }
+    }
+    const uint8_t *const order = BANK_ORDER[banks[0].state][banks[1].state][newer(&banks[0], &banks[1])];
+    for (uint32_t i = 0; i < BANK_COUNT; i++) {
+        if (order[i] >= BANK_COUNT || order[i] == refused) {
+            continue;
+        }
+        const struct bank *const bank = &banks[order[i]];
+        const uint32_t status = qualify(bank, refused, &loader);
+        if (status == STATUS_OK) {
+            launch(bank, &loader, status);
+        }
+    }
+    recovery(banks);
+}

@@ -1,0 +1,20 @@
+/* Little-endian reads, byte by byte: offsets in an image are not aligned. */
+#pragma once
+
+#include <stdint.h>
+
+static inline uint16_t read_u16(const uint8_t *p)
+{
+    return (uint16_t)(p[0] | (p[1] << 8));
+}
+
+static inline uint32_t read_u32(const uint8_t *p)
+{
+    return (uint32_t)p[0] | ((uint32_t)p[1] << 8) | ((uint32_t)p[2] << 16) | ((uint32_t)p[3] << 24);
+}
+
+/* The first four bytes of a digest or UUID, so that a hex dump starts with the same digits. */
+static inline uint32_t first_word(const uint8_t *p)
+{
+    return ((uint32_t)p[0] << 24) | ((uint32_t)p[1] << 16) | ((uint32_t)p[2] << 8) | (uint32_t)p[3];
+}
