@@ -19,8 +19,7 @@ step() { # TEXT COMMAND...: one line with the time it took; the end of the log i
   local text=$1 start=$SECONDS
   shift
   printf 'set up: %s … ' "$text"
-  printf '\n== %s\n' "$text" >>"$log"
-  if ! "$@" >>"$log" 2>&1; then
+  if ! "$@" >"$log" 2>&1; then
     printf 'failed\n'
     tail -n 12 "$log" >&2
     say "the whole of it is in $log" >&2
@@ -75,7 +74,7 @@ pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
 
 environment() {
   local version home
-  if ! version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2]); sys.exit(sys.version_info < (3, 11))'); then
+  if ! version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2]); sys.exit(sys.version_info < (3, 11))' 2>/dev/null); then
     say "Cellward needs Python 3.11 or newer; $python is ${version:-not there}" >&2
     exit 1
   fi
