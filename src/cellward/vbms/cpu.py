@@ -1,0 +1,226 @@
+"""The Cortex-M33: one Unicorn virtual machine from a reset to what ends it.
+
+Unicorn's traps that shaped this file (each gave wrong results once):
+
+- hooks and `count=` bind when a block is translated, so everything is hooked before the first
+  instruction and a VM never outlives its reset;
+- `emu_stop` inside a register access stops *at* the access, which runs again when resumed: the
+  repeated access is swallowed, and only plain stores are resumed at all;
+- an exception must not leave a callback of a read: ctypes would print it and go on.
+"""
+
+import ctypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import unicorn as untyped_unicorn
+from unicorn import arm_const
+
+from cellward.core.errors import Code, Unavailable
+from cellward.vbms.counting import InstructionCounter
+from cellward.vbms.cut import PowerCut
+from cellward.vbms.peripherals import Action, BusFault, Peripheral
+from cellward.vbms.registers import (
+    ACTIVE_BASE,
+    INACTIVE_BASE,
+    PERIPHERAL_SIZE,
+    RAM_BASE,
+    RAM_SIZE,
+    ROM_BASE,
+    ROM_SIZE,
+)
+
+unicorn: Any = untyped_unicorn  # the binding has types for some of its calls and none for others
+WORD = 4
+NEVER = 0xFFFF_FFFF  # an address that is not reached
+# Real RAM holds anything at power-on; firmware that counts on zeros must show it.
+RAM_FILL = 0xA5
+READ_EXECUTE = unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC
+READ_WRITE = unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE
+
+
+class Halt(Enum):
+    """Why the core came back."""
+
+    BUDGET = auto()
+    IDLE = auto()
+    REMAP = auto()
+    FLUSH = auto()
+    RESET = auto()
+    FAULT = auto()
+    POWER_CUT = auto()
+
+
+_HALT_OF = {
+    Action.IDLE: Halt.IDLE,
+    Action.REMAP: Halt.REMAP,
+    Action.FLUSH: Halt.FLUSH,
+    Action.RESET: Halt.RESET,
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`pc` of the instruction that failed and the `address` it went for."""
+
+    what: str
+    pc: int
+    address: int
+
+
+class Banks:
+    """Where the banks lie in this process, for the VM to map. Keep it while a VM lives."""
+
+    def __init__(self, memory: memoryview, bank_size: int) -> None:
+        self.bank_size = bank_size
+        self._pinned = ctypes.c_char.from_buffer(memory)
+
+    def address(self, bank: int) -> int:
+        return ctypes.addressof(self._pinned) + bank * self.bank_size
+
+
+class Cpu:
+    """Boots `rom` from its vector table; `bus` maps a peripheral's base address to it."""
+
+    def __init__(
+        self,
+        rom: bytes,
+        banks: Banks,
+        bus: Mapping[int, Peripheral],
+        counter: InstructionCounter | None = None,
+    ) -> None:
+        if not 2 * WORD <= len(rom) <= ROM_SIZE:
+            raise Unavailable(
+                Code.MODULE_STATE, "ROM", expected=f"8 to {ROM_SIZE} bytes", found=f"{len(rom)}"
+            )
+        self._banks = banks
+        self._bus = bus
+        self._counter = counter
+        self._halt = Halt.BUDGET
+        self._replay: tuple[int, int] | None = None
+        self.fault: Fault | None = None
+        self._address = 0
+        self._uc: Any = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
+        self._map_memory(rom)
+        for base in bus:
+            self._map_peripheral(base)
+        self._uc.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._note_address)
+        if counter is not None:
+            self._uc.hook_add(unicorn.UC_HOOK_BLOCK, self._enter_block)
+        self._uc.reg_write(arm_const.UC_ARM_REG_SP, int.from_bytes(rom[0:WORD], "little"))
+        self._pc = int.from_bytes(rom[WORD : 2 * WORD], "little") | 1
+
+    def _map_memory(self, rom: bytes) -> None:
+        self._uc.mem_map(ROM_BASE, ROM_SIZE, READ_EXECUTE)
+        self._uc.mem_write(ROM_BASE, rom.ljust(ROM_SIZE, b"\xff"))
+        self._uc.mem_map(RAM_BASE, RAM_SIZE, READ_WRITE)
+        self._uc.mem_write(RAM_BASE, bytes([RAM_FILL]) * RAM_SIZE)
+        self._map_bank(ACTIVE_BASE, 0, READ_EXECUTE)
+        self._map_bank(INACTIVE_BASE, 1, unicorn.UC_PROT_READ)
+
+    def _map_bank(self, window: int, bank: int, permissions: int) -> None:
+        self._uc.mem_map_ptr(
+            window, self._banks.bank_size, permissions, ctypes.c_void_p(self._banks.address(bank))
+        )
+
+    def _map_peripheral(self, base: int) -> None:
+        def read(_uc: Any, offset: int, size: int, _data: Any) -> int:
+            return self._read(base, offset, size)
+
+        def write(_uc: Any, offset: int, size: int, value: int, _data: Any) -> None:
+            self._write(base, offset, size, value)
+
+        self._uc.mmio_map(base, PERIPHERAL_SIZE, read, None, write, None)
+
+    def remap(self, active: int) -> None:
+        """Show bank `active` in the active window. Only between runs."""
+        for window, bank, permissions in (
+            (ACTIVE_BASE, active, READ_EXECUTE),
+            (INACTIVE_BASE, 1 - active, unicorn.UC_PROT_READ),
+        ):
+            self._uc.mem_unmap(window, self._banks.bank_size)
+            self._map_bank(window, bank, permissions)
+        self.flush()
+
+    def flush(self) -> None:
+        """Forget translated code: the flash under it has changed."""
+        self._uc.ctl_flush_tb()
+        if self._counter is not None:
+            self._counter.forget_code()
+
+    def run(self, instructions: int) -> Halt:
+        """Up to `instructions` (conditional ones that do not execute may come on top).
+
+        After RESET, FAULT and POWER_CUT the core is dead.
+        """
+        self._halt = Halt.BUDGET
+        try:
+            self._uc.emu_start(self._pc, NEVER, count=instructions)
+        except unicorn.UcError as error:
+            self._fail(str(error), self._address)
+        self._pc = self._uc.reg_read(arm_const.UC_ARM_REG_PC) | 1
+        return self._halt
+
+    def close(self) -> None:
+        """Free the VM (about 1 GB of address space) now.
+
+        The binding's callbacks hold it in cycles and it offers no close, only this finalizer;
+        where that is missing, the garbage collector frees it later.
+        """
+        finalizer = getattr(self._uc, "_Uc__finalizer", None)
+        if finalizer is not None:
+            finalizer()
+        self._uc = None
+
+    def _enter_block(self, uc: Any, address: int, size: int, _data: Any) -> None:
+        if self._counter is not None:
+            self._counter.enter(address, size, uc.mem_read)
+
+    def _note_address(self, _uc: Any, _kind: int, address: int, *_rest: Any) -> bool:
+        self._address = address
+        return False
+
+    def _fail(self, what: str, address: int) -> None:
+        pc = self._uc.reg_read(arm_const.UC_ARM_REG_PC)
+        self.fault = Fault(what, pc, address)
+        self._halt = Halt.FAULT
+
+    def _stop(self, halt: Halt) -> None:
+        self._halt = halt
+        self._uc.emu_stop()
+
+    def _bus_fault(self, what: str, address: int) -> None:
+        self._fail(what, address)
+        self._uc.emu_stop()
+
+    def _read(self, base: int, offset: int, size: int) -> int:
+        if size != WORD or offset % WORD:
+            self._bus_fault(f"read of {size} bytes", base + offset)
+            return 0
+        try:
+            return self._bus[base].read(offset)
+        except BusFault as fault:
+            self._bus_fault(str(fault), base + offset)
+            return 0
+
+    def _write(self, base: int, offset: int, size: int, value: int) -> None:
+        if self._replay is not None:
+            repeated = self._replay == (base + offset, value)
+            self._replay = None
+            if repeated:
+                return
+        if size != WORD or offset % WORD:
+            self._bus_fault(f"write of {size} bytes", base + offset)
+            return
+        try:
+            action = self._bus[base].write(offset, value)
+        except BusFault as fault:
+            self._bus_fault(str(fault), base + offset)
+        except PowerCut:
+            self._stop(Halt.POWER_CUT)
+        else:
+            if action is not Action.NONE:
+                self._replay = (base + offset, value)
+                self._stop(_HALT_OF[action])

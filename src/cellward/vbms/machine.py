@@ -1,0 +1,271 @@
+"""The module: real ROM, loader and app on the emulated core, between flash, fuses and the pack.
+
+Everything is deterministic. Time is counted in instructions (CLOCK_PER_MS of them are one
+millisecond) and in ticks that the firmware idles away; a hang is judged by an instruction budget,
+never by the wall clock. Instructions are charged by the slice: a slice that ends early, because
+the core had to stop, is charged whole.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cellward.core.errors import STATUS_WORDS, Code
+from cellward.core.slots import BANKS, Hardware
+from cellward.ports.module import BootEvent, BootReport, Milestone, Outcome
+from cellward.vbms import registers
+from cellward.vbms.controllers import FlashController, FuseController, FuseShadow
+from cellward.vbms.counting import InstructionCounter
+from cellward.vbms.cpu import Banks, Cpu, Halt
+from cellward.vbms.nor import Nor
+from cellward.vbms.otp import Otp
+from cellward.vbms.pack import Pack
+from cellward.vbms.peripherals import PackInterface, Peripheral, RandomSource, SystemControl, WatchdogTimer
+from cellward.vbms.registers import ResetCause, Where
+
+CLOCK_PER_MS = 48_000
+TICK_MS = 10
+# Both banks full, both verified twice by ROM and loader, is about 400 million (81 M a digest).
+BOOT_BUDGET = 1_000_000_000
+MAX_UNSETTLED_BOOTS = 16
+SETTLE_MS = 50
+MAX_REPORTS = 32
+MAX_EVENTS = 64
+
+SETTLED_BY = {
+    registers.Milestone.RUNNING: Outcome.RUNNING,
+    registers.Milestone.RECOVERY: Outcome.RECOVERY,
+}
+
+
+@dataclass
+class Boot:
+    """A report in the making. `outcome` None: under way."""
+
+    cause: ResetCause
+    outcome: Outcome | None = None
+    instructions: int = 0
+    settling: Outcome | None = None
+    settling_since_ms: int = 0
+    bank: int = 0
+    counter: int = 0
+    contactors_closed: bool = False
+    milestones: list[Milestone] = field(default_factory=list)
+    events: list[BootEvent] = field(default_factory=list)
+
+    def report(self) -> BootReport:
+        return BootReport(
+            cause=self.cause.name.lower(),
+            bank=BANKS[self.bank],
+            outcome=self.outcome or Outcome.HANG,
+            counter=self.counter,
+            contactors_closed=self.contactors_closed,
+            milestones=tuple(self.milestones),
+            events=tuple(self.events),
+        )
+
+
+class Machine:
+    """One module without its state file. `exact` counts every instruction, at a fifth of the speed."""
+
+    def __init__(
+        self,
+        rom: bytes,
+        hardware: Hardware,
+        flash: memoryview,
+        nor: Nor,
+        otp: Otp,
+        pack: Pack,
+        entropy: Callable[[], int],
+        *,
+        exact: bool = False,
+    ) -> None:
+        self._rom = rom
+        self._banks = Banks(flash, hardware.bank_size)
+        self.nor = nor
+        self.otp = otp
+        self.pack = pack
+        self.counter = InstructionCounter(hardware) if exact else None
+        self._system = SystemControl(otp, self)
+        self._watchdog = WatchdogTimer()
+        self._bus: dict[int, Peripheral] = {
+            registers.SYS_BASE: self._system,
+            registers.FLASH_BASE: FlashController(nor, lambda: self._system.active),
+            registers.OTP_CTRL_BASE: FuseController(otp),
+            registers.WATCHDOG_BASE: self._watchdog,
+            registers.PACK_BASE: PackInterface(pack),
+            registers.TRNG_BASE: RandomSource(entropy),
+            registers.OTP_BASE: FuseShadow(otp),
+        }
+        self._cpu: Cpu | None = None
+        self._boot = Boot(ResetCause.POWER, Outcome.OFF)
+        self._boots: deque[Boot] = deque(maxlen=MAX_REPORTS)
+        self._unsettled = 0
+        self._clock = 0  # instructions towards the next millisecond
+        self.powered = False
+
+    # --- from outside ---
+
+    def power_on(self) -> None:
+        """Boot from no power and settle; without effect on a module that has power."""
+        if self.powered:
+            return
+        self.powered = True
+        self.pack.at_ms = 0
+        self._system.retain = 0
+        self._boots.clear()
+        self._unsettled = 0
+        self._begin(ResetCause.POWER)
+        self.settle()
+
+    def reset(self) -> None:
+        """Pull the reset pin and settle."""
+        self._boots.clear()
+        self._unsettled = 0
+        self._begin(ResetCause.PIN)
+        self.settle()
+
+    def power_off(self, outcome: Outcome = Outcome.OFF) -> None:
+        """RAM, RETAIN and the contactor driver lose their power; flash and fuses keep theirs."""
+        if self.powered:
+            self._end(outcome)
+            self.powered = False
+            self.pack.power_off()
+
+    def settle(self) -> None:
+        """Run, through the module's own resets, until the firmware is in charge or hangs."""
+        while self._cpu is not None and self._boot.outcome is None:
+            self._step(self._cpu)
+
+    def run(self, milliseconds: int) -> None:
+        """Let this much of the module's time pass."""
+        horizon = self.pack.at_ms + milliseconds
+        while self.pack.at_ms < horizon:
+            if self._cpu is None:
+                self.pack.advance(horizon - self.pack.at_ms)
+            else:
+                self._step(self._cpu)
+        self.settle()
+
+    def close(self) -> None:
+        """Free the emulator and let go of the flash memory."""
+        self.power_off()
+        del self._banks
+
+    @property
+    def outcome(self) -> Outcome:
+        return self._boot.outcome or Outcome.HANG
+
+    @property
+    def active_bank(self) -> int:
+        return self._system.active
+
+    def reports(self) -> tuple[BootReport, ...]:
+        if self._cpu is not None:
+            self._note(self._boot)
+        return tuple(boot.report() for boot in self._boots)
+
+    # --- what the firmware says (peripherals.Observer) ---
+
+    def event(self, where: Where, bank: int, status: int, expected: int, found: int) -> None:
+        if len(self._boot.events) < MAX_EVENTS:
+            self._boot.events.append(
+                BootEvent(where.name.lower(), BANKS[bank], status, expected, found, self.pack.at_ms)
+            )
+
+    def milestone(self, milestone: registers.Milestone) -> None:
+        boot = self._boot
+        if len(boot.milestones) < MAX_EVENTS:
+            passed = boot.instructions if self.counter is None else self.counter.total
+            boot.milestones.append(Milestone(milestone.name.lower(), self.pack.at_ms, passed))
+        if milestone in SETTLED_BY:
+            boot.settling = SETTLED_BY[milestone]
+            boot.settling_since_ms = self.pack.at_ms
+
+    # --- the run loop ---
+
+    def _begin(self, cause: ResetCause) -> None:
+        """Reset everything that a reset resets, and start at the ROM's vector."""
+        self._free()
+        for peripheral in self._bus.values():
+            peripheral.reset()
+        self._system.cause = cause
+        if self.counter is not None:
+            self.counter.reset()
+        self._boot = Boot(cause)
+        self._boots.append(self._boot)
+        self._unsettled += 1
+        self._cpu = Cpu(self._rom, self._banks, self._bus, self.counter)
+
+    def _end(self, outcome: Outcome) -> None:
+        if self._cpu is not None:
+            self._note(self._boot)
+        self._free()
+        self._boot.outcome = outcome
+
+    def _free(self) -> None:
+        """A VM never outlives its reset: no stale translation, nothing left over from a crash."""
+        if self._cpu is not None:
+            self._cpu.close()
+            self._cpu = None
+
+    def _note(self, boot: Boot) -> None:
+        boot.bank = self._system.active
+        boot.counter = self.otp.counter
+        boot.contactors_closed = self.pack.contactors_closed
+
+    def _step(self, cpu: Cpu) -> None:
+        """One slice, and what follows from how it ended."""
+        slice_ = min(CLOCK_PER_MS, self._watchdog.remaining or CLOCK_PER_MS)
+        halt = cpu.run(slice_)
+        if halt is Halt.POWER_CUT:
+            self.power_off(Outcome.POWER_CUT)
+            return
+        if halt is Halt.RESET:
+            self._restart(ResetCause.SOFTWARE)
+            return
+        if halt is Halt.FAULT and cpu.fault is not None:
+            # Nothing handles exceptions here: the core locks up and the watchdog's reset follows.
+            self._hardware_event(Code.MODULE_FAULT, cpu.fault.pc, cpu.fault.address)
+            self._restart(ResetCause.WATCHDOG)
+            return
+        self._pass_time(halt, slice_)
+        if halt is Halt.REMAP:
+            cpu.remap(self._system.active)
+        elif halt is Halt.FLUSH:
+            cpu.flush()
+        self._judge(halt)
+
+    def _pass_time(self, halt: Halt, slice_: int) -> None:
+        if halt is Halt.IDLE:
+            milliseconds = TICK_MS - self.pack.at_ms % TICK_MS
+            self._clock = 0
+            self._watchdog.spend(milliseconds * CLOCK_PER_MS)
+        else:
+            self._boot.instructions += slice_
+            self._watchdog.spend(slice_)
+            milliseconds, self._clock = divmod(self._clock + slice_, CLOCK_PER_MS)
+        if milliseconds:
+            self.pack.advance(milliseconds)
+
+    def _judge(self, halt: Halt) -> None:
+        boot = self._boot
+        if self._watchdog.expired:
+            self._hardware_event(Code.WATCHDOG, 0, 0)
+            self._restart(ResetCause.WATCHDOG)
+        elif boot.outcome is None and boot.settling is not None:
+            if halt is Halt.IDLE or self.pack.at_ms - boot.settling_since_ms >= SETTLE_MS:
+                boot.outcome = boot.settling
+                self._unsettled = 0
+        elif boot.outcome is None and boot.instructions > BOOT_BUDGET:
+            self._end(Outcome.HANG)
+
+    def _restart(self, cause: ResetCause) -> None:
+        self._end(Outcome.RESET)
+        if self._unsettled >= MAX_UNSETTLED_BOOTS:
+            self._boot.outcome = Outcome.HANG
+            return
+        self._begin(cause)
+
+    def _hardware_event(self, code: Code, expected: int, found: int) -> None:
+        self.event(Where.HARDWARE, self._system.active, STATUS_WORDS[code], expected, found)

@@ -1,0 +1,152 @@
+"""Fuses: bits that go from 0 to 1 once and never back. The map is core.slots'."""
+
+from cellward.core.errors import Code, ModuleRefused
+from cellward.core.slots import (
+    OTP_COUNTER,
+    OTP_DEVICE_SECRET,
+    OTP_LIFECYCLE,
+    OTP_REVOKED,
+    OTP_SERIAL,
+    OTP_SIZE,
+    OTP_SLOT_KEY_COUNT,
+    OTP_SLOT_KEYS,
+    Fuse,
+    decode_counter,
+)
+from cellward.ports.module import Lifecycle
+from cellward.vbms.cut import Cuts, power_cut, torn_bits
+
+WORD = 4
+# Any burned bit ends BLANK, so a torn burn of the lifecycle cannot reopen the plant's access.
+PROVISIONED_WORD = 0x0000_00FF
+
+
+class Otp:
+    """The fuses, in `memory` (OTP_SIZE writable bytes).
+
+    `secret_hidden` and `locked` (the CPU's burns) are latches that only `reset` clears.
+    """
+
+    def __init__(self, memory: memoryview, cuts: Cuts) -> None:
+        if len(memory) != OTP_SIZE:
+            raise ModuleRefused(
+                Code.FLASH_RANGE, "fuses", expected=f"{OTP_SIZE} bytes", found=f"{len(memory)}"
+            )
+        self._memory = memory
+        self._cuts = cuts
+        self.secret_hidden = False
+        self.locked = False
+
+    def reset(self) -> None:
+        self.secret_hidden = False
+        self.locked = False
+
+    def word(self, offset: int) -> int:
+        """What the shadow at `offset` reads; the device secret reads 0 once it is hidden.
+
+        Raises ModuleRefused (flash.range, flash.alignment).
+        """
+        self._check(offset, WORD)
+        if self.secret_hidden and OTP_DEVICE_SECRET.offset <= offset < _end(OTP_DEVICE_SECRET):
+            return 0
+        return int.from_bytes(self._memory[offset : offset + WORD], "little")
+
+    def public(self, fuse: Fuse) -> bytes:
+        """The bytes of any fuse but the device secret.
+
+        Raises ModuleRefused (otp.locked): the secret is for the ROM alone.
+        """
+        if fuse.offset < _end(OTP_DEVICE_SECRET) and OTP_DEVICE_SECRET.offset < _end(fuse):
+            raise ModuleRefused(Code.OTP_LOCKED, "fuses", expected="a public fuse", found="the device secret")
+        return bytes(self._memory[fuse.offset : _end(fuse)])
+
+    def burn_word(self, offset: int, bits: int) -> None:
+        """The CPU's burn: set `bits` of the word at `offset`, one operation.
+
+        Raises ModuleRefused (otp.locked, flash.range, flash.alignment), PowerCut.
+        """
+        self._check(offset, WORD)
+        if self.locked:
+            raise ModuleRefused(
+                Code.OTP_LOCKED, f"fuse word 0x{offset:x}", expected="open fuses", found="locked until reset"
+            )
+        self._burn(offset, bits)
+
+    def _burn(self, offset: int, bits: int) -> None:
+        cell = self._memory[offset : offset + WORD]
+        old = int.from_bytes(cell, "little")
+        wanted = (bits & ~old).to_bytes(WORD, "little")
+        torn = self._cuts.next_operation()
+        burned = wanted if torn is None else torn_bits(self._cuts, torn, wanted)
+        cell[:] = (old | int.from_bytes(burned, "little")).to_bytes(WORD, "little")
+        if torn is not None:
+            raise power_cut(f"burn of fuse word 0x{offset:x}", self._cuts)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """The plant's write: `data` is what the fuses shall read; only while the lifecycle is blank.
+
+        Writing what is there already burns nothing, so a plant step can be repeated.
+        Raises ModuleRefused (otp.locked, otp.one_way, flash.range, flash.alignment), PowerCut.
+        """
+        self._check(offset, len(data))
+        if self.lifecycle is not Lifecycle.BLANK:
+            raise ModuleRefused(
+                Code.OTP_LOCKED, f"fuses from 0x{offset:x}", expected="a blank module", found=self.lifecycle
+            )
+        held = bytes(self._memory[offset : offset + len(data)])
+        for index, (old, new) in enumerate(zip(held, data, strict=True)):
+            if old & ~new:
+                raise ModuleRefused(
+                    Code.OTP_ONE_WAY,
+                    f"fuse byte 0x{offset + index:x}",
+                    expected="bits that are still 0, or 1 again",
+                    found="a burned bit to be cleared",
+                )
+        for start in range(0, len(data), WORD):
+            word, there = data[start : start + WORD], held[start : start + WORD]
+            if word != there:
+                self._burn(offset + start, int.from_bytes(word, "little"))
+
+    @property
+    def counter(self) -> int:
+        return decode_counter(self.public(OTP_COUNTER))
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        return Lifecycle.PROVISIONED if any(self.public(OTP_LIFECYCLE)) else Lifecycle.BLANK
+
+    @property
+    def serial(self) -> str:
+        """ASCII, zero-padded; whatever else is burned there is shown escaped."""
+        return self.public(OTP_SERIAL).rstrip(b"\0").decode("ascii", "backslashreplace")
+
+    @property
+    def revoked(self) -> int:
+        return int.from_bytes(self.public(OTP_REVOKED), "little")
+
+    @property
+    def slot_keys(self) -> tuple[bytes, ...]:
+        """The hashes of the burned slots, in slot order."""
+        fuses, size = self.public(OTP_SLOT_KEYS), OTP_SLOT_KEYS.size // OTP_SLOT_KEY_COUNT
+        slots = [fuses[start : start + size] for start in range(0, len(fuses), size)]
+        return tuple(slot for slot in slots if any(slot))
+
+    def _check(self, offset: int, length: int) -> None:
+        if offset < 0 or offset + length > OTP_SIZE:
+            raise ModuleRefused(
+                Code.FLASH_RANGE,
+                "fuses",
+                expected=f"bytes 0 to 0x{OTP_SIZE:x}",
+                found=f"offset 0x{offset:x}, {length} bytes",
+            )
+        if offset % WORD or length % WORD or not length:
+            raise ModuleRefused(
+                Code.FLASH_ALIGNMENT,
+                f"fuses from 0x{offset:x}",
+                expected=f"whole words of {WORD} bytes",
+                found=f"{length} bytes",
+            )
+
+
+def _end(fuse: Fuse) -> int:
+    return fuse.offset + fuse.size
