@@ -29,6 +29,9 @@ check: setup-test ## style, types, import rules and generated files; under a min
 	$(BIN)/ruff format --quiet --check .
 	$(BIN)/mypy --no-error-summary $(TYPED)
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python firmware/gen_headers.py --check
+	$(BIN)/python -m cellward.cli.reference --check
+	$(MAKE) -s -C firmware tidy
 	shellcheck .ci/run tools/*.sh
 
 .PHONY: bench
@@ -57,7 +60,8 @@ setup-demo setup-test: setup-%:
 
 .PHONY: clean
 clean: ## remove what was built and cached, keep .venv
-	rm -rf dist firmware/build src/cellward/vbms/firmware report.html .coverage
+	$(MAKE) -s -C firmware clean
+	rm -rf dist report.html .coverage
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find src tests bench tools firmware -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 

@@ -7,11 +7,11 @@ unset MAKEFLAGS MFLAGS MAKELEVEL
 
 readonly python=${PYTHON:-/usr/bin/python3} venv=.venv log=.cache/setup.log
 case ${1:-} in
-  demo) lists=(demo) locks=(run module build) ;;
-  test) lists=(demo test) locks=(run module build dev) ;;
+  demo) lists=(demo) locks=(run module build) goals=(all) ;;
+  test) lists=(demo test) locks=(run module build dev) goals=(all host) ;;
   *) echo 'usage: tools/setup.sh demo|test' >&2; exit 2 ;;
 esac
-readonly want=$1 lists locks
+readonly want=$1 lists locks goals
 
 say() { printf 'set up: %s\n' "$*"; }
 
@@ -111,9 +111,9 @@ cellward_itself() {
 # --- firmware: make knows what is out of date
 
 firmware() {
-  [ -e firmware/Makefile ] || return 0
-  ! make -s -q -C firmware >/dev/null 2>&1 || return 0
-  step 'firmware (ROM, loader, app for the Cortex-M33)' make -C firmware
+  local build=(make -C firmware PYTHON3="$python" "${goals[@]}")
+  ! "${build[@]}" --silent --question >/dev/null 2>&1 || return 0
+  step 'firmware (ROM, loader, app for the Cortex-M33)' "${build[@]}"
 }
 
 hand_over() { # after `sudo make …` the files belong to the tree's owner, who can then do without sudo
