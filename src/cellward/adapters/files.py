@@ -9,7 +9,8 @@ from pathlib import Path
 
 from cellward.core.errors import CellwardError, Code, FormatRefused, Refused, Unavailable
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9][A-Za-z0-9._-]{0,127}){0,3}", re.ASCII)
+_SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}"
+_NAME = re.compile(rf"{_SEGMENT}(/{_SEGMENT}){{0,3}}", re.ASCII)
 
 
 def read_file(path: Path, limit: int) -> bytes:
@@ -82,7 +83,7 @@ class DirectoryStore:
             raise FormatRefused(
                 Code.TARGET_NAME,
                 f"name {name!r}",
-                expected="up to four segments of letters, digits, '.', '_' and '-'",
+                expected="up to four segments of letters, digits, '.', '_', '+' and '-'",
                 found="another form",
             )
         return self._folder / name
@@ -122,3 +123,20 @@ class DirectoryStore:
         paths = (path for path in self._folder.rglob("*") if path.is_file())
         names = (path.relative_to(self._folder).as_posix() for path in paths)
         return iter(sorted(name for name in names if _NAME.fullmatch(name)))
+
+    def size(self, name: str) -> int | None:
+        try:
+            return self._path(name).stat().st_size
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _failed(self._path(name), error) from error
+
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        path = self._path(name)
+        try:
+            with path.open("rb") as file:
+                file.seek(start)
+                return file.read(length)
+        except OSError as error:
+            raise _failed(path, error) from error

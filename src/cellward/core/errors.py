@@ -60,6 +60,7 @@ class Code(StrEnum):
     TOKEN_PIN_WRONG = "token.pin_wrong"
     TOKEN_PIN_LOCKED = "token.pin_locked"
     TOKEN_PIN_MISSING = "token.pin_missing"
+    TOKEN_PIN_EXPOSED = "token.pin_exposed"
     TOKEN_URI = "token.uri"
     TOKEN_FAILED = "token.failed"
     # metadata and trust (Uptane)

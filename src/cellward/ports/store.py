@@ -5,7 +5,7 @@ from typing import Protocol
 
 
 class Store(Protocol):
-    """Blobs under names of at most four segments `[A-Za-z0-9][A-Za-z0-9._-]*` joined by `/`.
+    """Blobs under names of at most four segments `[A-Za-z0-9][A-Za-z0-9._+-]*` joined by `/`.
 
     A name of another form is refused (target.name), so that no name leaves the store. Writes are
     atomic and durable: after a power cut a name holds the old bytes or the new ones.
@@ -28,4 +28,16 @@ class Store(Protocol):
 
     def names(self) -> Iterator[str]:
         """All names, sorted."""
+        ...
+
+
+class RangedStore(Store, Protocol):
+    """A Store whose blobs can be read in parts, so that an artefact is never whole in memory."""
+
+    def size(self, name: str) -> int | None:
+        """Bytes, or None when there is no such blob."""
+        ...
+
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        """At most `length` bytes from `start`; fewer only at the blob's end."""
         ...
