@@ -1,0 +1,167 @@
+"""One virtual module on a bench: the machine and its state file behind the port."""
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from cellward.core.errors import Code, ModuleRefused, Unavailable
+from cellward.core.slots import (
+    BANKS,
+    OTP_APP_CLASS,
+    OTP_LOADER_CLASS,
+    OTP_VENDOR_ID,
+    TRAILER_SIZE,
+)
+from cellward.ports.module import (
+    BankStatus,
+    BootReport,
+    Conditions,
+    ModuleStatus,
+    Outcome,
+    Telemetry,
+    Torn,
+)
+from cellward.vbms.cut import Cuts, PowerCut
+from cellward.vbms.machine import Machine
+from cellward.vbms.nor import Area, Nor
+from cellward.vbms.otp import Otp
+from cellward.vbms.packaged import ROM, packaged
+from cellward.vbms.state import StateFile
+
+
+def random_word() -> int:
+    return secrets.randbits(32)
+
+
+class VirtualModule:
+    """A BenchModule in this process. `rom` None takes the packaged one.
+
+    The module has no power until `power_on`. Raises what StateFile raises, and Unavailable
+    (storage.missing) where no firmware has been built.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        rom: bytes | None = None,
+        entropy: Callable[[], int] = random_word,
+        *,
+        exact: bool = False,
+    ) -> None:
+        rom = packaged(ROM) if rom is None else rom
+        self._state = StateFile(path)
+        hardware = self._state.label.hardware
+        self._cuts = Cuts()
+        self._nor = Nor(hardware, self._state.flash, self._cuts)
+        self._otp = Otp(self._state.fuses, self._cuts)
+        self.pack = self._state.load_pack()
+        self.machine = Machine(
+            rom, hardware, self._state.flash, self._nor, self._otp, self.pack, entropy, exact=exact
+        )
+
+    def close(self) -> None:
+        self.machine.close()
+        self.save()
+        self._state.close()
+
+    def save(self) -> None:
+        """Carry the pack over into the state file; flash and fuses are there already."""
+        self._state.save_pack(self.pack)
+
+    def status(self) -> ModuleStatus:
+        label, otp = self._state.label, self._otp
+        return ModuleStatus(
+            serial=otp.serial or label.serial,
+            hardware=label.hardware.name,
+            lifecycle=otp.lifecycle,
+            outcome=self.machine.outcome,
+            active_bank=BANKS[self.machine.active_bank],
+            counter=otp.counter,
+            slot_keys=otp.slot_keys,
+            revoked=otp.revoked,
+            vendor_id=otp.public(OTP_VENDOR_ID),
+            loader_class=otp.public(OTP_LOADER_CLASS),
+            app_class=otp.public(OTP_APP_CLASS),
+            banks=tuple(
+                BankStatus(name, self._nor.read(index, label.hardware.bank_size - TRAILER_SIZE, TRAILER_SIZE))
+                for index, name in enumerate(BANKS)
+            ),
+            operations=self._cuts.operations,
+        )
+
+    def reports(self) -> tuple[BootReport, ...]:
+        return self.machine.reports()
+
+    def telemetry(self) -> Telemetry:
+        return self.pack.telemetry()
+
+    def read(self, bank: str, offset: int, length: int) -> bytes:
+        return self._nor.read(_index(bank), offset, length)
+
+    def erase_page(self, bank: str, offset: int) -> None:
+        self._operate(lambda: self._nor.erase(_index(bank), offset, self._locks()))
+
+    def program(self, bank: str, offset: int, data: bytes) -> None:
+        self._operate(lambda: self._nor.program(_index(bank), offset, data, self._locks()))
+
+    def burn(self, offset: int, data: bytes) -> None:
+        self._operate(lambda: self._otp.write(offset, data))
+
+    def reset(self) -> tuple[BootReport, ...]:
+        self._check_power()
+        self.machine.reset()
+        return self.machine.reports()
+
+    def power_on(self) -> tuple[BootReport, ...]:
+        self.machine.power_on()
+        return self.machine.reports()
+
+    def power_off(self) -> None:
+        self.machine.power_off()
+
+    def set_close_request(self, wanted: bool) -> None:
+        self._check_power()
+        self.pack.close_requested = wanted
+
+    def set_conditions(self, conditions: Conditions) -> None:
+        self.pack.set_conditions(conditions)
+        self.save()
+
+    def advance(self, milliseconds: int) -> None:
+        self.machine.run(milliseconds)
+
+    def cut_power_at(self, operation: int, torn: Torn) -> None:
+        self._cuts.order(operation, torn)
+
+    def _operate(self, operation: Callable[[], None]) -> None:
+        """One programmer's command, which needs power and can lose it."""
+        self._check_power()
+        try:
+            operation()
+        except PowerCut:
+            self.machine.power_off(Outcome.POWER_CUT)
+            raise
+
+    def _check_power(self) -> None:
+        if not self.machine.powered:
+            raise Unavailable(
+                Code.MODULE_ABSENT,
+                f"module {self._state.label.serial}",
+                expected="a module with power",
+                found="no power",
+                advice="switch it on",
+            )
+
+    def _locks(self) -> tuple[Area, ...]:
+        """The bank an app runs from is not for the programmer."""
+        if self.machine.outcome is not Outcome.RUNNING:
+            return ()
+        return (Area(self.machine.active_bank, 0, self._state.label.hardware.bank_size),)
+
+
+def _index(bank: str) -> int:
+    if bank not in BANKS:
+        raise ModuleRefused(
+            Code.FLASH_RANGE, f"bank {bank!r}", expected=f"one of {', '.join(BANKS)}", found=repr(bank)
+        )
+    return BANKS.index(bank)
