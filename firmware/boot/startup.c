@@ -22,15 +22,20 @@ __attribute__((section(".vectors"), used)) static void *const vectors[EXCEPTIONS
     (void *)fault_entry, (void *)fault_entry, (void *)fault_entry, (void *)fault_entry,
 };
 
+static uint32_t words(const uint32_t *first, const uint32_t *end)
+{
+    return ((uint32_t)end - (uint32_t)first) / sizeof(uint32_t);
+}
+
 _Noreturn void start(void)
 {
     /* A stack that outgrows its reserve faults instead of running into .bss. */
     __asm volatile("msr msplim, %0" : : "r"(__stack_limit));
-    for (uint32_t i = 0; __data_start + i < __data_end; i++) {
+    for (uint32_t i = 0; i < words(__data_start, __data_end); i++) {
         __data_start[i] = __data_load[i];
     }
-    for (uint32_t *p = __bss_start; p < __bss_end; p++) {
-        *p = 0;
+    for (uint32_t i = 0; i < words(__bss_start, __bss_end); i++) {
+        __bss_start[i] = 0;
     }
     (void)main();
     reset();

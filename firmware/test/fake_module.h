@@ -1,0 +1,40 @@
+/* Registers, fuses and flash for the unit tests: as strict as the silicon. */
+#pragma once
+
+#include <stdint.h>
+
+#include "app/pack.h"
+
+enum { FAKE_EVENTS = 16, FAKE_REGISTERS = 0x100 };
+
+struct fake_event {
+    uint32_t what;
+    uint32_t status;
+    uint32_t expected;
+    uint32_t found;
+};
+
+struct fake_module {
+    uint8_t banks[BANK_COUNT][BANK_SIZE];
+    uint32_t fuses[0x200 / 4];
+    uint32_t burns; /* successful ones */
+    uint32_t burn_limit;
+    uint32_t burn_bits_max; /* in one burn */
+    uint32_t unlocked;
+    uint32_t flash[8];
+    uint32_t otp[8];
+    uint32_t flash_broken; /* programs say yes and do nothing */
+    uint32_t pack[FAKE_REGISTERS / 4];
+    uint32_t welded;
+    uint32_t limits_stuck;
+    uint32_t events;
+    struct fake_event event[FAKE_EVENTS];
+    uint32_t pending[3];
+    uint32_t faults; /* accesses that are a bus fault on the module */
+};
+
+extern struct fake_module fake;
+
+/* A good pack of 12 cells at 3.7 V and 25 °C, erased flash, virgin fuses. */
+void fake_reset(void);
+uint32_t *fake_pack(uint32_t address);
