@@ -1,0 +1,121 @@
+"""Factory data: what a pack controller leaves the plant with (E1; docs/formats/uptane.md)."""
+
+import json
+import re
+from dataclasses import dataclass
+
+from cryptography import x509
+
+from cellward.core.errors import Code, FormatRefused
+from cellward.core.keys import PublicKey
+from cellward.core.metadata import document
+from cellward.core.metadata.document import Fields, refuse
+from cellward.core.metadata.files import parse_root
+from cellward.core.metadata.roles import MAX_FACTORY_SIZE, Repository
+
+MAX_URLS = 8
+MAX_FIRMWARE_KEYS = 4
+_URL = re.compile(r"https://[!-~]{1,240}", re.ASCII)
+_PEM_LIMIT = 16 * 1024
+# The one mapping spoken here: every path must be signed by both repositories (B2). A map that asks
+# for less would let one compromised repository install anything.
+MAPPING = [{"paths": ["*"], "repositories": [str(Repository.DIRECTOR), str(Repository.IMAGE)]}]
+
+
+@dataclass(frozen=True)
+class Factory:
+    """`server_ca`, `device_ca`: PEM certificates; `director_root`, `image_root`: signed root files;
+    `firmware_keys`: whose images the modules boot; `director_urls`, `image_urls`: https.
+    """
+
+    server_ca: bytes
+    device_ca: bytes
+    director_root: bytes
+    image_root: bytes
+    firmware_keys: tuple[PublicKey, ...]
+    director_urls: tuple[str, ...]
+    image_urls: tuple[str, ...]
+
+    def root(self, repository: Repository) -> bytes:
+        return self.director_root if repository is Repository.DIRECTOR else self.image_root
+
+
+def encode_factory(factory: Factory) -> bytes:
+    """Readable JSON. Raises FormatRefused for what `decode_factory` would refuse."""
+    tree = {
+        "server_ca": factory.server_ca.decode("ascii"),
+        "device_ca": factory.device_ca.decode("ascii"),
+        "director_root": parse_root(factory.director_root).to_dict(),
+        "image_root": parse_root(factory.image_root).to_dict(),
+        "firmware_keys": [key.pem().decode("ascii") for key in factory.firmware_keys],
+        "map": {
+            "repositories": {
+                str(Repository.DIRECTOR): list(factory.director_urls),
+                str(Repository.IMAGE): list(factory.image_urls),
+            },
+            "mapping": MAPPING,
+        },
+    }
+    data = json.dumps(tree, indent=1, sort_keys=True).encode("ascii") + b"\n"
+    decode_factory(data)
+    return data
+
+
+def decode_factory(data: bytes) -> Factory:
+    """Raises FormatRefused (metadata.format, metadata.too_large, key.format).
+
+    The roots' signatures are checked by `core.trust.load`.
+    """
+    fields = Fields(document.decode(data, "factory data", MAX_FACTORY_SIZE), "factory data")
+    director_urls, image_urls = _map(fields.fields("map"))
+    factory = Factory(
+        server_ca=_certificate(fields, "server_ca"),
+        device_ca=_certificate(fields, "device_ca"),
+        director_root=_root(fields, "director_root"),
+        image_root=_root(fields, "image_root"),
+        firmware_keys=_keys(fields),
+        director_urls=director_urls,
+        image_urls=image_urls,
+    )
+    fields.finish()
+    return factory
+
+
+def _map(fields: Fields) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if fields.value("mapping") != MAPPING:
+        refuse(fields.what, "every path signed by director and image", "another mapping")
+    repositories = fields.fields("repositories")
+    urls = [repositories.texts(repository, _URL, MAX_URLS) for repository in Repository]
+    repositories.finish()
+    fields.finish()
+    return urls[0], urls[1]
+
+
+def _certificate(fields: Fields, name: str) -> bytes:
+    pem = fields.text(name, limit=_PEM_LIMIT).encode()
+    try:
+        x509.load_pem_x509_certificate(pem)
+    except ValueError as error:
+        raise FormatRefused(
+            Code.METADATA_FORMAT,
+            f"factory data {name}",
+            expected="a certificate in PEM",
+            found="something else",
+        ) from error
+    return pem
+
+
+def _root(fields: Fields, name: str) -> bytes:
+    data = json.dumps(fields.value(name), separators=(",", ":"), sort_keys=True).encode("ascii")
+    try:
+        return parse_root(data).to_bytes()
+    except FormatRefused as error:
+        raise error.about(f"factory data {name}") from error
+
+
+def _keys(fields: Fields) -> tuple[PublicKey, ...]:
+    pems = fields.items("firmware_keys", MAX_FIRMWARE_KEYS)
+    keys = tuple(PublicKey.from_pem(pem.encode()) for pem in pems if isinstance(pem, str))
+    if not keys or len(set(keys)) != len(pems):
+        refuse("factory data", "different firmware keys in PEM", "another list")
+    return keys

@@ -1,0 +1,51 @@
+"""What a Primary trusts, and in which order it finds out: Uptane 2.1.0 sections 5.4.4.2 to 5.4.4.6.
+
+Pure: `now` (aware, UTC, fixed for the whole cycle) and the bytes come in, a new state or a refusal
+comes out; a refusal leaves the old state as it was. One cycle (docs/formats/uptane.md)::
+
+    director = load(Repository.DIRECTOR, files)      # or the factory's root: {Role.ROOT: data}
+    for each next root, at most MAX_ROOTS_PER_CYCLE: director = update_root(director, data)
+    director = update_timestamp(director, data, now)             # 5.4.4.2 step 3
+    if not needs_snapshot(director): nothing new                 # step 4
+    director = update_snapshot(director, data, now)              # at most snapshot_limit() bytes
+    director = update_targets(director, data, now)               # step 5, at most targets_limit()
+    assignments = check_director_targets(director, vehicle_id=..., ecus=...)
+    ... the same five for Repository.IMAGE ...                   # steps 6 to 9
+    orders = match(assignments, image, installed)                # step 10
+    verify_download(order.target, data)
+
+Persist a state's `files()` after each step: what was verified stays a floor even if a later step fails.
+"""
+
+from cellward.core.trust.match import Order, match, verify_digest, verify_download
+from cellward.core.trust.root import MAX_ROOTS_PER_CYCLE, check_root, update_root
+from cellward.core.trust.snapshot import needs_snapshot, snapshot_limit, update_snapshot
+from cellward.core.trust.state import Trusted, TrustedRepository, load
+from cellward.core.trust.targets import (
+    check_director_targets,
+    needs_targets,
+    targets_limit,
+    update_targets,
+)
+from cellward.core.trust.timestamp import update_timestamp
+
+__all__ = [
+    "MAX_ROOTS_PER_CYCLE",
+    "Order",
+    "Trusted",
+    "TrustedRepository",
+    "check_director_targets",
+    "check_root",
+    "load",
+    "match",
+    "needs_snapshot",
+    "needs_targets",
+    "snapshot_limit",
+    "targets_limit",
+    "update_root",
+    "update_snapshot",
+    "update_targets",
+    "update_timestamp",
+    "verify_digest",
+    "verify_download",
+]

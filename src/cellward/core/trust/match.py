@@ -1,0 +1,119 @@
+"""Director and Image repository must agree: Uptane 2.1.0 section 5.4.4.2 step 10, and the download.
+
+10.1    The Image repository lists an image with exactly the Director's file name.
+10.2.1  Length and hashes are the same.
+10.2.2  The fields that SHALL match are the same: hardware ids, stage, version, release counter.
+10.2.3  The release counter is not below the previous one: what the ECU has installed (G10), and what
+        the previous Targets said of the same file (in `update_targets`).
+
+Then the image itself (5.4.3.4): the signed length, and every listed hash.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cellward.core.errors import Code, TrustRefused
+from cellward.core.metadata import Assignment, Role, Target, target_of
+from cellward.core.trust.state import TrustedRepository
+
+
+@dataclass(frozen=True)
+class Order:
+    """Verified by both repositories: this ECU shall run this image."""
+
+    ecu_id: str
+    target: Target
+
+
+def match(
+    assignments: Iterable[Assignment], image: TrustedRepository, installed: Mapping[str, int]
+) -> tuple[Order, ...]:
+    """One Order for each ECU that the Director names (`check_director_targets`), if all of them match.
+
+    `installed`: ECU id to the release counter that it runs, for every ECU that has one.
+    Raises FormatRefused; TrustRefused (metadata.missing, target.missing, target.mismatch,
+    target.counter).
+    """
+    orders = []
+    for assignment in assignments:
+        target = _check_same(assignment.target, _image_target(image, assignment.target.name))
+        for ecu in assignment.ecu_identifiers:
+            orders.append(_check_counter(Order(ecu.ecu_id, target), installed.get(ecu.ecu_id, 0)))
+    return tuple(orders)
+
+
+def _image_target(image: TrustedRepository, name: str) -> Target:
+    if image.targets is None:
+        raise TrustRefused(
+            Code.METADATA_MISSING, image.subject(Role.TARGETS), expected="trusted Targets", found="none"
+        )
+    file = image.targets.signed.targets.get(name)
+    if file is None:  # 10.1
+        raise TrustRefused(
+            Code.TARGET_MISSING,
+            f"target {name}",
+            expected="an image of this name in the Image repository",
+            found="none",
+            advice="the Director orders what the maker has not published",
+        )
+    return target_of(file)
+
+
+_MUST_MATCH = (
+    "length",  # 10.2.1
+    "sha256",  # 10.2.1
+    "hardware_ids",  # 10.2.2
+    "stage",  # 10.2.2
+    "version",  # 10.2.2
+    "release_counter",  # 10.2.2
+)
+
+
+def _check_same(director: Target, image: Target) -> Target:
+    for name in _MUST_MATCH:
+        ordered, published = getattr(director, name), getattr(image, name)
+        if ordered != published:
+            raise TrustRefused(
+                Code.TARGET_MISMATCH,
+                f"target {director.name} {name}",
+                expected=f"{published} (Image repository)",
+                found=f"{ordered} (Director)",
+            )
+    return image
+
+
+def _check_counter(order: Order, installed: int) -> Order:
+    if order.target.release_counter < installed:  # 10.2.3
+        raise TrustRefused(
+            Code.TARGET_COUNTER,
+            f"target {order.target.name} for ECU {order.ecu_id}",
+            expected=f"a release counter from {installed}",
+            found=f"{order.target.release_counter}",
+        )
+    return order
+
+
+def verify_download(target: Target, data: bytes) -> bytes:
+    """The image, if it has the signed length and hash (G9).
+
+    Raises TrustRefused (target.length, target.hash).
+    """
+    verify_digest(target, len(data), hashlib.sha256(data).hexdigest())
+    return data
+
+
+def verify_digest(target: Target, length: int, sha256: str) -> Target:
+    """The same for bytes that were counted and hashed while they were written; `sha256` in hex."""
+    if length != target.length:
+        raise TrustRefused(
+            Code.TARGET_LENGTH,
+            f"target {target.name}",
+            expected=f"{target.length} bytes",
+            found=f"{length} bytes",
+        )
+    if sha256 != target.sha256:
+        raise TrustRefused(
+            Code.TARGET_HASH, f"target {target.name}", expected=f"SHA-256 {target.sha256}", found=sha256
+        )
+    return target

@@ -1,0 +1,176 @@
+"""How to check Targets metadata: Uptane 2.1.0 section 5.4.4.6.
+
+1. Download up to the limit (8 MiB, or the length that the snapshot states).
+2. Its version is the one in the latest snapshot; length and hashes too, where it lists them.
+3. It is signed by the threshold of unique keys of the latest root.
+4. Its version is not below the previous one's.
+5. It has not expired.
+6. No delegations. For the Director the standard demands it; for the Image repository they are not
+   spoken yet, and refused rather than ignored.
+7. Director: no ECU is named more than once.
+8. Director: every ECU named is in this vehicle, with this hardware. Cellward asks more: the Targets
+   carry this vehicle's id, so that another vehicle's cannot be replayed (A8), and an image is for
+   the slot that the ECU id names.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from tuf.api.metadata import MetaFile, Targets
+
+from cellward.core.errors import Code, TrustRefused
+from cellward.core.metadata import (
+    Assignment,
+    Ecu,
+    Role,
+    assignments_of,
+    parse_targets,
+    target_of,
+    vehicle_id_of,
+)
+from cellward.core.trust.state import (
+    Trusted,
+    TrustedRepository,
+    check_expiry,
+    check_listed_version,
+    check_meta_file,
+    check_not_lower,
+    download_limit,
+    hashes,
+    verify_threshold,
+)
+
+
+def targets_limit(state: TrustedRepository) -> int:
+    """Step 1: how many bytes of the Targets to download at most."""
+    return download_limit(_listed(state), Role.TARGETS)
+
+
+def needs_targets(state: TrustedRepository) -> bool:
+    """Whether the trusted Targets are not the ones that the trusted snapshot names."""
+    meta, held = _listed(state), state.targets
+    if held is None or meta.version != held.signed.version:
+        return True
+    return meta.hashes is not None and meta.hashes != hashes(held.data)
+
+
+def update_targets(state: TrustedRepository, data: bytes, now: datetime) -> TrustedRepository:
+    """The state with these Targets (steps 1 to 6). The snapshot must be trusted and fresh.
+
+    Raises FormatRefused; TrustRefused (metadata.missing, metadata.hash, metadata.version,
+    metadata.signature, metadata.expired, target.delegation, target.counter).
+    """
+    subject = state.subject(Role.TARGETS)
+    meta = _listed(state)
+    _check_snapshot_is_current(state, now)
+    check_meta_file(meta, data, subject)  # 1, 2
+    metadata = parse_targets(data)
+    check_listed_version(meta, metadata.signed.version, subject)  # 2
+    new = verify_threshold(state.root.signed, metadata, subject)  # 3
+    if state.targets is not None:
+        check_not_lower(subject, state.targets.signed.version, new.version)  # 4
+        _check_counters(state.targets.signed, new)
+    check_expiry(f"{subject} version {new.version}", new.expires, now)  # 5
+    if new.delegations is not None:  # 6
+        raise TrustRefused(
+            Code.TARGET_DELEGATION,
+            subject,
+            expected="no delegations",
+            found="delegations",
+            advice="every image is signed by the targets role itself",
+        )
+    return replace(state, targets=Trusted(data, new))
+
+
+def _check_snapshot_is_current(state: TrustedRepository, now: datetime) -> None:
+    """5.4.4.4 step 4, 5.4.4.5 steps 2 and 7: a persisted snapshot only sets floors."""
+    timestamp, snapshot = state.timestamp, state.snapshot
+    if timestamp is None or snapshot is None:
+        raise TrustRefused(
+            Code.METADATA_MISSING,
+            state.subject(Role.TARGETS),
+            expected="a trusted timestamp and snapshot before them",
+            found="none",
+        )
+    check_expiry(state.subject(Role.TIMESTAMP), timestamp.signed.expires, now)
+    check_expiry(state.subject(Role.SNAPSHOT), snapshot.signed.expires, now)
+    check_meta_file(timestamp.signed.snapshot_meta, snapshot.data, state.subject(Role.SNAPSHOT))
+
+
+def _check_counters(old: Targets, new: Targets) -> None:
+    """5.4.4.2 step 10.2.3: no image's release counter is below the one in the previous Targets."""
+    for name, file in new.targets.items():
+        before = old.targets.get(name)
+        if before is None or before == file:
+            continue
+        floor, counter = target_of(before).release_counter, target_of(file).release_counter
+        if counter < floor:
+            raise TrustRefused(
+                Code.TARGET_COUNTER,
+                f"target {name}",
+                expected=f"a release counter from {floor}",
+                found=f"{counter}",
+            )
+
+
+def _listed(state: TrustedRepository) -> MetaFile:
+    listed = state.snapshot.signed.meta.get("targets.json") if state.snapshot else None
+    if listed is None:
+        raise TrustRefused(
+            Code.METADATA_MISSING,
+            state.subject(Role.TARGETS),
+            expected="a trusted snapshot that lists targets.json",
+            found="none",
+        )
+    return listed
+
+
+def check_director_targets(
+    state: TrustedRepository, *, vehicle_id: str, ecus: Iterable[Ecu]
+) -> tuple[Assignment, ...]:
+    """The Director's orders for this vehicle (steps 6 to 8), sorted by target name; perhaps none.
+
+    `ecus` are all ECUs of this vehicle, from the factory's or the modules' own word, never from the
+    network. Raises FormatRefused; TrustRefused (metadata.missing, target.delegation, target.vehicle,
+    target.ecu, target.hardware).
+    """
+    subject = state.subject(Role.TARGETS)
+    if state.targets is None:
+        raise TrustRefused(Code.METADATA_MISSING, subject, expected="trusted Targets", found="none")
+    targets = state.targets.signed
+    if targets.delegations is not None:  # 6, again: a state may be older than this rule
+        raise TrustRefused(Code.TARGET_DELEGATION, subject, expected="no delegations", found="delegations")
+    if vehicle_id_of(targets) != vehicle_id:  # 8 (A8)
+        raise TrustRefused(
+            Code.TARGET_VEHICLE, subject, expected=f"vehicle {vehicle_id}", found=vehicle_id_of(targets)
+        )
+    known = {ecu.ecu_id: ecu for ecu in ecus}
+    assignments = assignments_of(targets)
+    seen: set[str] = set()
+    for assignment in assignments:
+        for ecu in assignment.ecu_identifiers:
+            _check_ecu(assignment, ecu, known, seen)
+            seen.add(ecu.ecu_id)
+    return assignments
+
+
+def _check_ecu(assignment: Assignment, ecu: Ecu, known: dict[str, Ecu], seen: set[str]) -> None:
+    target = assignment.target
+    subject = f"target {target.name} for ECU {ecu.ecu_id}"
+    if ecu.ecu_id in seen:  # 7
+        raise TrustRefused(Code.TARGET_ECU, subject, expected="one image for an ECU", found="two")
+    if ecu.ecu_id not in known:  # 8
+        raise TrustRefused(
+            Code.TARGET_ECU, subject, expected="an ECU of this vehicle", found="one that is not here"
+        )
+    if ecu.stage != target.stage:  # 8
+        raise TrustRefused(Code.TARGET_ECU, subject, expected=f"an image for {ecu.stage}", found=target.stage)
+    hardware = known[ecu.ecu_id].hardware_id
+    if ecu.hardware_id != hardware or hardware not in target.hardware_ids:  # 8 (A10)
+        raise TrustRefused(
+            Code.TARGET_HARDWARE,
+            subject,
+            expected=f"hardware {hardware}",
+            found=f"{ecu.hardware_id}, image for {', '.join(target.hardware_ids)}",
+        )
