@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 export PYTHON SKIP_APT
 
 BIN := .venv/bin
-TYPED := $(wildcard src tests bench firmware/*.py tools/*.py)
+TYPED := $(wildcard src tests bench firmware/*.py tools/*.py vectors/*.py)
 BENCHES := $(sort $(wildcard bench/[!_]*.py))
 
 .PHONY: help
