@@ -1,0 +1,116 @@
+"""`cellward keys`: the roles' keys in the token."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cellward import bootstrap
+from cellward.config import Home
+from cellward.ports.signer import Role
+from cellward.sign.keys import RoleKey, init_roles, list_roles, role_key
+
+Command = Callable[..., Any]
+_token = click.option(
+    "--token",
+    envvar="CELLWARD_TOKEN",
+    default=bootstrap.default_token,
+    show_default="pkcs11:token=cellward, made in the data directory",
+    help="PKCS#11 URI of the token.",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def keys() -> None:
+    """Make, list and export the signing keys in the token."""
+
+
+@keys.command()
+@_token
+@_json
+@click.pass_obj
+def init(home: Home, token: str, as_json: bool) -> None:
+    """Make a key for every role that has none. Keys are generated in the token and cannot leave it."""
+    store = bootstrap.key_store(home, token, create=True)
+    _show(list(init_roles(store)), as_json, init=True)
+
+
+@keys.command("list")
+@_token
+@_json
+@click.pass_obj
+def list_(home: Home, token: str, as_json: bool) -> None:
+    """The roles' keys, and what the token says of them.
+
+    "always" sensitive, "never" extractable and "local" are the token's own word that the value was made
+    inside and has never been outside.
+    """
+    _show(list_roles(bootstrap.key_store(home, token)), as_json, init=False)
+
+
+@keys.command()
+@click.argument("role", type=click.Choice([role.value for role in Role]))
+@_token
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File to write; default is the terminal."
+)
+@click.pass_obj
+def export(home: Home, role: str, token: str, output: Path | None) -> None:
+    """The public key of a role, as PEM."""
+    pem = role_key(bootstrap.key_store(home, token), Role(role)).public_key.pem()
+    if output is None:
+        click.echo(pem, nl=False)
+        return
+    bootstrap.write_file(output, pem)
+    click.echo(f"wrote {output}")
+
+
+def _show(rows: list[RoleKey], as_json: bool, *, init: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([_facts(row, init) for row in rows], indent=2))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    headings = ["role", "fingerprint", "sensitive", "extractable", "local", *(["now"] if init else [])]
+    table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        said, print_ = row.key.attributes, row.key.public_key.fingerprint
+        table.add_row(
+            f"[bold]{row.role}[/]",
+            f"{print_[:32]}\n{print_[32:]}",
+            _life(said.sensitive, said.always_sensitive, "yes", "always"),
+            _life(not said.extractable, said.never_extractable, "no", "never"),
+            "yes" if said.local else "no",
+            *((("made" if row.created else "kept"),) if init else ()),
+        )
+    Console().print(table)
+    if not rows:
+        click.echo("no key yet: `cellward keys init` makes them")
+
+
+def _life(now: bool, ever: bool, good: str, best: str) -> str:
+    """What the token says of the flag today, or `best` where it vouches for the key's whole life."""
+    if now and ever:
+        return f"[green]{best}[/]"
+    return good if now else f"[red]{'no' if good == 'yes' else 'yes'}[/]"
+
+
+def _facts(row: RoleKey, init: bool) -> dict[str, object]:
+    said = row.key.attributes
+    facts: dict[str, object] = {
+        "role": row.role.value,
+        "fingerprint": row.key.public_key.fingerprint,
+        "attributes": {
+            "SENSITIVE": said.sensitive,
+            "ALWAYS_SENSITIVE": said.always_sensitive,
+            "EXTRACTABLE": said.extractable,
+            "NEVER_EXTRACTABLE": said.never_extractable,
+            "LOCAL": said.local,
+        },
+    }
+    return facts | ({"created": row.created} if init else {})

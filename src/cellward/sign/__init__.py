@@ -1,0 +1,1 @@
+"""The maker's signing side: key roles, and firmware into signed images."""
