@@ -9,9 +9,9 @@ comes out; a refusal leaves the old state as it was. One cycle (docs/formats/upt
     if not needs_snapshot(director): nothing new                 # step 4
     director = update_snapshot(director, data, now)              # at most snapshot_limit() bytes
     director = update_targets(director, data, now)               # step 5, at most targets_limit()
-    assignments = check_director_targets(director, vehicle_id=..., ecus=...)
+    assignments = check_director_targets(director, now, vehicle_id=..., ecus=...)
     ... the same five for Repository.IMAGE ...                   # steps 6 to 9
-    orders = match(assignments, image, installed)                # step 10
+    orders = match(assignments, image, installed, now)                # step 10
     verify_download(order.target, data)
 
 Persist a state's `files()` after each step: what was verified stays a floor even if a later step fails.
@@ -23,6 +23,7 @@ from cellward.core.trust.snapshot import needs_snapshot, snapshot_limit, update_
 from cellward.core.trust.state import Trusted, TrustedRepository, load
 from cellward.core.trust.targets import (
     check_director_targets,
+    current_targets,
     needs_targets,
     targets_limit,
     update_targets,
@@ -36,6 +37,7 @@ __all__ = [
     "TrustedRepository",
     "check_director_targets",
     "check_root",
+    "current_targets",
     "load",
     "match",
     "needs_snapshot",

@@ -12,10 +12,14 @@ Then the image itself (5.4.3.4): the signed length, and every listed hash.
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+
+from tuf.api.metadata import Targets
 
 from cellward.core.errors import Code, TrustRefused
-from cellward.core.metadata import Assignment, Role, Target, target_of
+from cellward.core.metadata import Assignment, Target, target_of
 from cellward.core.trust.state import TrustedRepository
+from cellward.core.trust.targets import current_targets
 
 
 @dataclass(frozen=True)
@@ -27,28 +31,28 @@ class Order:
 
 
 def match(
-    assignments: Iterable[Assignment], image: TrustedRepository, installed: Mapping[str, int]
+    assignments: Iterable[Assignment],
+    image: TrustedRepository,
+    installed: Mapping[str, int],
+    now: datetime,
 ) -> tuple[Order, ...]:
     """One Order for each ECU that the Director names (`check_director_targets`), if all of them match.
 
     `installed`: ECU id to the release counter that it runs, for every ECU that has one.
-    Raises FormatRefused; TrustRefused (metadata.missing, target.missing, target.mismatch,
+    Raises FormatRefused; TrustRefused (as `current_targets`; target.missing, target.mismatch,
     target.counter).
     """
     orders = []
+    published = current_targets(image, now)
     for assignment in assignments:
-        target = _check_same(assignment.target, _image_target(image, assignment.target.name))
+        target = _check_same(assignment.target, _image_target(published, assignment.target.name))
         for ecu in assignment.ecu_identifiers:
             orders.append(_check_counter(Order(ecu.ecu_id, target), installed.get(ecu.ecu_id, 0)))
     return tuple(orders)
 
 
-def _image_target(image: TrustedRepository, name: str) -> Target:
-    if image.targets is None:
-        raise TrustRefused(
-            Code.METADATA_MISSING, image.subject(Role.TARGETS), expected="trusted Targets", found="none"
-        )
-    file = image.targets.signed.targets.get(name)
+def _image_target(published: Targets, name: str) -> Target:
+    file = published.targets.get(name)
     if file is None:  # 10.1
         raise TrustRefused(
             Code.TARGET_MISSING,

@@ -29,6 +29,7 @@ from cellward.core.metadata import (
     target_of,
     vehicle_id_of,
 )
+from cellward.core.trust.root import check_root
 from cellward.core.trust.state import (
     Trusted,
     TrustedRepository,
@@ -72,7 +73,12 @@ def update_targets(state: TrustedRepository, data: bytes, now: datetime) -> Trus
         check_not_lower(subject, state.targets.signed.version, new.version)  # 4
         _check_counters(state.targets.signed, new)
     check_expiry(f"{subject} version {new.version}", new.expires, now)  # 5
-    if new.delegations is not None:  # 6
+    _without_delegations(new, subject)  # 6
+    return replace(state, targets=Trusted(data, new))
+
+
+def _without_delegations(targets: Targets, subject: str) -> Targets:
+    if targets.delegations is not None:
         raise TrustRefused(
             Code.TARGET_DELEGATION,
             subject,
@@ -80,7 +86,30 @@ def update_targets(state: TrustedRepository, data: bytes, now: datetime) -> Trus
             found="delegations",
             advice="every image is signed by the targets role itself",
         )
-    return replace(state, targets=Trusted(data, new))
+    return targets
+
+
+def current_targets(state: TrustedRepository, now: datetime) -> Targets:
+    """The Targets of a state that is complete, consistent and fresh in all four roles.
+
+    A state may come from disk, and step 4 or 8 of 5.4.4.2 may have skipped its snapshot and Targets
+    because the timestamp still names them: they must not have expired in the meantime, or somebody
+    who holds only the timestamp's key could freeze a vehicle for ever.
+
+    Raises TrustRefused (metadata.missing, metadata.hash, metadata.version, metadata.expired,
+    target.delegation).
+    """
+    check_root(state, now)
+    _check_snapshot_is_current(state, now)
+    if state.targets is None:
+        raise TrustRefused(
+            Code.METADATA_MISSING, state.subject(Role.TARGETS), expected="trusted Targets", found="none"
+        )
+    subject, meta = state.subject(Role.TARGETS), _listed(state)
+    check_meta_file(meta, state.targets.data, subject)
+    check_listed_version(meta, state.targets.signed.version, subject)
+    check_expiry(subject, state.targets.signed.expires, now)
+    return _without_delegations(state.targets.signed, subject)  # 6
 
 
 def _check_snapshot_is_current(state: TrustedRepository, now: datetime) -> None:
@@ -93,9 +122,11 @@ def _check_snapshot_is_current(state: TrustedRepository, now: datetime) -> None:
             expected="a trusted timestamp and snapshot before them",
             found="none",
         )
+    subject, meta = state.subject(Role.SNAPSHOT), timestamp.signed.snapshot_meta
     check_expiry(state.subject(Role.TIMESTAMP), timestamp.signed.expires, now)
-    check_expiry(state.subject(Role.SNAPSHOT), snapshot.signed.expires, now)
-    check_meta_file(timestamp.signed.snapshot_meta, snapshot.data, state.subject(Role.SNAPSHOT))
+    check_expiry(subject, snapshot.signed.expires, now)
+    check_meta_file(meta, snapshot.data, subject)
+    check_listed_version(meta, snapshot.signed.version, subject)
 
 
 def _check_counters(old: Targets, new: Targets) -> None:
@@ -127,20 +158,16 @@ def _listed(state: TrustedRepository) -> MetaFile:
 
 
 def check_director_targets(
-    state: TrustedRepository, *, vehicle_id: str, ecus: Iterable[Ecu]
+    state: TrustedRepository, now: datetime, *, vehicle_id: str, ecus: Iterable[Ecu]
 ) -> tuple[Assignment, ...]:
     """The Director's orders for this vehicle (steps 6 to 8), sorted by target name; perhaps none.
 
     `ecus` are all ECUs of this vehicle, from the factory's or the modules' own word, never from the
-    network. Raises FormatRefused; TrustRefused (metadata.missing, target.delegation, target.vehicle,
-    target.ecu, target.hardware).
+    network. Raises FormatRefused; TrustRefused (as `current_targets`; target.vehicle, target.ecu,
+    target.hardware).
     """
     subject = state.subject(Role.TARGETS)
-    if state.targets is None:
-        raise TrustRefused(Code.METADATA_MISSING, subject, expected="trusted Targets", found="none")
-    targets = state.targets.signed
-    if targets.delegations is not None:  # 6, again: a state may be older than this rule
-        raise TrustRefused(Code.TARGET_DELEGATION, subject, expected="no delegations", found="delegations")
+    targets = current_targets(state, now)
     if vehicle_id_of(targets) != vehicle_id:  # 8 (A8)
         raise TrustRefused(
             Code.TARGET_VEHICLE, subject, expected=f"vehicle {vehicle_id}", found=vehicle_id_of(targets)
