@@ -137,6 +137,7 @@ class Code(StrEnum):
     ENROL_CERTIFICATE = "enrol.certificate"
     REPORT_SIGNATURE = "report.signature"
     REPORT_REPLAYED = "report.replayed"
+    REPORT_ECU = "report.ecu"
     VEHICLE_UNKNOWN = "vehicle.unknown"
     # storage
     STORAGE_FULL = "storage.full"

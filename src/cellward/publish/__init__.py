@@ -1,0 +1,1 @@
+"""Both Uptane repositories as the maker writes them."""

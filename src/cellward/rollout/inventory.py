@@ -1,0 +1,219 @@
+"""The inventory (Uptane 5.3.2.2): vehicles, their ECUs, who may speak for them, what they run."""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from cellward.core.errors import Code, FormatRefused, PolicyRefused, TrustRefused
+from cellward.core.metadata import (
+    Ecu,
+    Installed,
+    InstallResult,
+    Manifest,
+    check_vehicle_id,
+    decode_manifest,
+    verify_manifest,
+)
+from cellward.core.slots import HARDWARE, Stage
+from cellward.ports.registry import Certificate, Registry, Report, Token, Vehicle
+
+TOKEN_LIFETIME = timedelta(days=7)
+TOKEN_BYTES = 32
+MAX_ECUS = 64
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# What the device CA does: a certificate for this vehicle.
+IssueCertificate = Callable[[str], Certificate]
+
+
+# --- enrolment
+
+
+def new_token(registry: Registry, vehicle_id: str, now: datetime) -> str:
+    """A one-time enrolment token; nobody can read it again, for the registry keeps its hash.
+
+    Raises FormatRefused (metadata.format) for a vehicle id of another form.
+    """
+    check_vehicle_id(vehicle_id)
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    registry.add_token(Token(_digest(token), vehicle_id, now + TOKEN_LIFETIME))
+    return token
+
+
+def enrol(
+    registry: Registry, token: str, ecus: Sequence[Ecu], issue: IssueCertificate, now: datetime
+) -> tuple[Vehicle, Certificate]:
+    """Register the token's vehicle with these ECUs and the certificate that `issue` makes for it.
+
+    Raises TrustRefused (enrol.token), FormatRefused (metadata.format) or PolicyRefused (enrol.ecu),
+    and then nothing is registered and the token is as good as before.
+    """
+    digest = _digest(token)
+    held = registry.token(digest)
+    if held is None or held.used or held.expires <= now:
+        found = "an unknown one" if held is None else "a used one" if held.used else "an expired one"
+        raise TrustRefused(
+            Code.ENROL_TOKEN,
+            "enrolment token",
+            expected="one that is good",
+            found=found,
+            advice="ask for another with `cellward server enrol-token`",
+        )
+    _check_ecus(ecus)
+    certificate = issue(held.vehicle_id)
+    return registry.enrol(digest, certificate, ecus, now), certificate
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _check_ecus(ecus: Sequence[Ecu]) -> None:
+    """Image slots of hardware we know, each once; the Primary itself is no such slot."""
+    if not 0 < len(ecus) <= MAX_ECUS or len({ecu.ecu_id for ecu in ecus}) != len(ecus):
+        raise FormatRefused(
+            Code.REQUEST_FORMAT,
+            "enrolment",
+            expected=f"1 to {MAX_ECUS} different ECUs",
+            found=f"{len(ecus)}, {len({ecu.ecu_id for ecu in ecus})} different",
+        )
+    for ecu in ecus:
+        if ecu.stage not in set(Stage) or ecu.hardware_id not in HARDWARE:
+            raise PolicyRefused(
+                Code.ENROL_ECU,
+                f"ECU {ecu.ecu_id}",
+                expected=f"SERIAL/{'|'.join(Stage)} of {', '.join(HARDWARE)}",
+                found=ecu.hardware_id,
+            )
+
+
+# --- identity
+
+
+def authenticate(registry: Registry, serial: str, common_name: str, now: datetime) -> Certificate:
+    """The certificate of this connection, looked up again for each request: resumed sessions would
+    never see a revocation list.
+
+    Raises TrustRefused (tls.client_certificate).
+    """
+    certificate = registry.certificate(serial)
+    found = ""
+    if certificate is None:
+        found = "an unknown one"
+    elif certificate.vehicle_id != common_name:
+        found = "one of another vehicle"
+    elif certificate.revoked:
+        found = "a revoked one"
+    elif certificate.not_after <= now:
+        found = "an expired one"
+    if certificate is None or found:
+        raise TrustRefused(
+            Code.TLS_CLIENT_CERTIFICATE,
+            "client certificate",
+            expected="one that the registry holds and has not revoked",
+            found=found,
+            advice="enrol the vehicle again",
+        )
+    return certificate
+
+
+# --- reports
+
+
+def accept_report(
+    registry: Registry, certificate: Certificate, vehicle: Vehicle, data: bytes, now: datetime
+) -> Manifest:
+    """Verify a manifest and keep it (Uptane 5.3.2.1(3), (4)).
+
+    Raises FormatRefused (metadata.*), TrustRefused (target.vehicle, report.signature,
+    report.replayed), PolicyRefused (report.ecu); nothing is kept then.
+    """
+    # The counter is compared where it is raised, in one transaction: 0 is below any.
+    manifest = verify_manifest(data, certificate.public_key, vehicle.vehicle_id, 0)
+    expected = {ecu.ecu_id for ecu in vehicle.ecus}
+    found = {report.ecu_id for report in manifest.reports} - {vehicle.vehicle_id}
+    if found != expected:
+        raise PolicyRefused(
+            Code.REPORT_ECU,
+            f"manifest of {vehicle.vehicle_id}",
+            expected=f"reports of {', '.join(sorted(expected))}",
+            found=", ".join(sorted(found)) or "none",
+            advice="enrol the vehicle again if its modules were exchanged",
+        )
+    report = Report(vehicle.vehicle_id, manifest.counter, now, _content(manifest), data)
+    registry.record(certificate.serial, report)
+    return manifest
+
+
+def _content(manifest: Manifest) -> bytes:
+    """A digest over what the ECUs say, without the counters and times that every report changes."""
+    said = {
+        report.ecu_id: replace(report, counter=0, time=_EPOCH, signatures=()).to_json()
+        for report in manifest.reports
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest()
+
+
+# --- who runs what
+
+
+@dataclass(frozen=True)
+class EcuStatus:
+    """`ordered` is the target's name, None without an order; the rest is what was reported last."""
+
+    ecu: Ecu
+    ordered: str | None
+    installed: Installed | None
+    result: InstallResult | None
+    attacks_detected: str
+
+
+@dataclass(frozen=True)
+class VehicleStatus:
+    """`certificate` is the newest; `last_seen` is None before the first report."""
+
+    vehicle: Vehicle
+    certificate: Certificate | None
+    last_seen: datetime | None
+    ecus: tuple[EcuStatus, ...]
+
+
+def status(registry: Registry, vehicle_id: str) -> VehicleStatus:
+    """Raises PolicyRefused (vehicle.unknown)."""
+    vehicle = known_vehicle(registry, vehicle_id)
+    orders = {order.ecu_id: order.target.name for order in registry.orders(vehicle_id)[1]}
+    last = registry.last_report(vehicle_id)
+    manifest = decode_manifest(last.body) if last else None
+    ecus = []
+    for ecu in vehicle.ecus:
+        report = manifest.report(ecu.ecu_id) if manifest else None
+        ecus.append(
+            EcuStatus(
+                ecu,
+                orders.get(ecu.ecu_id),
+                report.installed if report else None,
+                report.result if report else None,
+                report.attacks_detected if report else "",
+            )
+        )
+    certificate = next(iter(registry.certificates(vehicle_id)), None)
+    return VehicleStatus(vehicle, certificate, last.received if last else None, tuple(ecus))
+
+
+def known_vehicle(registry: Registry, vehicle_id: str) -> Vehicle:
+    """Raises PolicyRefused (vehicle.unknown)."""
+    vehicle = registry.vehicle(vehicle_id)
+    if vehicle is None:
+        raise PolicyRefused(
+            Code.VEHICLE_UNKNOWN, f"vehicle {vehicle_id}", expected="one that is enrolled", found="none"
+        )
+    return vehicle
+
+
+def revoke(registry: Registry, vehicle_id: str) -> int:
+    """Take the vehicle's certificates away; how many were valid. Raises PolicyRefused (vehicle.unknown)."""
+    known_vehicle(registry, vehicle_id)
+    return registry.revoke(vehicle_id)

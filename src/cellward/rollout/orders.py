@@ -1,0 +1,40 @@
+"""Orders: which target each ECU of a vehicle is to run."""
+
+from collections.abc import Sequence
+
+from cellward.core.errors import Code, PolicyRefused
+from cellward.core.metadata import Target
+from cellward.ports.registry import Order, Registry, Vehicle
+from cellward.rollout.inventory import known_vehicle
+
+
+def order(registry: Registry, vehicle_id: str, targets: Sequence[Target]) -> tuple[Order, ...]:
+    """Order each target for every ECU of the vehicle with its hardware and stage.
+
+    Raises PolicyRefused: vehicle.unknown, target.hardware where no ECU fits, target.ecu where two
+    targets are for one ECU. Nothing is ordered then.
+    """
+    vehicle = known_vehicle(registry, vehicle_id)
+    orders = [Order(ecu_id, target) for target in targets for ecu_id in _fitting(vehicle, target)]
+    ecu_ids = [order.ecu_id for order in orders]
+    twice = next((ecu_id for ecu_id in ecu_ids if ecu_ids.count(ecu_id) > 1), None)
+    if twice is not None:
+        raise PolicyRefused(Code.TARGET_ECU, f"ECU {twice}", expected="one target", found="two")
+    registry.assign(vehicle_id, orders)
+    return tuple(orders)
+
+
+def _fitting(vehicle: Vehicle, target: Target) -> list[str]:
+    fitting = [
+        ecu.ecu_id
+        for ecu in vehicle.ecus
+        if ecu.stage == target.stage and ecu.hardware_id in target.hardware_ids
+    ]
+    if not fitting:
+        raise PolicyRefused(
+            Code.TARGET_HARDWARE,
+            f"target {target.name}",
+            expected=f"an ECU of {vehicle.vehicle_id} with {', '.join(target.hardware_ids)} and {target.stage}",
+            found=", ".join(f"{ecu.ecu_id} {ecu.hardware_id}" for ecu in vehicle.ecus) or "no ECU",
+        )
+    return fitting
