@@ -282,7 +282,7 @@ def _check_header(what: str, header_size: int, flags: int) -> None:
             expected=f"a header of {HEADER_SIZE} to {MAX_HEADER_SIZE} bytes",
             found=f"{header_size}",
         )
-    if flags & ~ACCEPTED_FLAGS:
+    if flags & ~int(ACCEPTED_FLAGS):  # int: an IntFlag's complement holds only the named flags
         raise FormatRefused(
             Code.IMAGE_FLAGS, what, expected=f"only 0x{ACCEPTED_FLAGS:x}", found=f"0x{flags:x}"
         )
