@@ -1,17 +1,29 @@
 """Composition root: the one place that knows which adapter stands behind which port."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellward.adapters.files import DirectoryStore, read_file, write_file
 from cellward.config import Home
+from cellward.core.errors import CellwardError
 from cellward.ports.signer import KeyStore, Role, Signer
 from cellward.ports.token_uri import TokenUri
 
 if TYPE_CHECKING:
+    from cellward.adapters.modulelink import LinkModule
     from cellward.adapters.pkcs11 import Token
 
-__all__ = ["DirectoryStore", "default_token", "key_store", "read_file", "role_signer", "signer", "write_file"]
+__all__ = [
+    "DirectoryStore",
+    "connect_module",
+    "default_token",
+    "key_store",
+    "read_file",
+    "role_signer",
+    "signer",
+    "write_file",
+]
 
 # --- keys behind a token: imported where used, `image show` must not pay for PKCS#11 ---
 
@@ -50,3 +62,26 @@ def _token(home: Home, uri: TokenUri, *, create: bool) -> "Token":
     if create:
         embedded.create(pin_source(os.environ, uri.pin_source, embedded.make_pin))
     return Token(embedded.module(), uri, pin_source(os.environ, uri.pin_source, embedded.read_pin))
+
+
+# --- the battery module ---
+
+
+def connect_module(state: Path, *, power: bool = True) -> "LinkModule":
+    """The module of a state file, as a context manager: the running process's, or else that of a
+    process started for this purpose, which boots first where `power` is wanted.
+
+    Raises module.absent, module.busy, module.state, storage.*.
+    """
+    from cellward.adapters.modulelink import connect, spawn
+
+    module = connect(state)
+    if module is None:
+        module = spawn(state)
+        if power:
+            try:
+                module.power_on()
+            except CellwardError:
+                module.close()
+                raise
+    return module

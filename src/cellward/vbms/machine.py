@@ -29,8 +29,9 @@ TICK_MS = 10
 BOOT_BUDGET = 1_000_000_000
 MAX_UNSETTLED_BOOTS = 16
 SETTLE_MS = 50
-MAX_REPORTS = 32
-MAX_EVENTS = 64
+# All reports together fit a frame of the module link.
+MAX_REPORTS = 16
+MAX_EVENTS = 32
 
 SETTLED_BY = {
     registers.Milestone.RUNNING: Outcome.RUNNING,
