@@ -77,7 +77,7 @@ def _show(rows: list[RoleKey], as_json: bool, *, init: bool) -> None:
     from rich.table import Table
 
     headings = ["role", "fingerprint", "sensitive", "extractable", "local", *(["now"] if init else [])]
-    table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for row in rows:
         said, print_ = row.key.attributes, row.key.public_key.fingerprint
         table.add_row(
