@@ -74,11 +74,12 @@ def cases(world: World) -> Cases:
         attack="8",
         made_by="imgtool",
     )
-    padded = imgtool.sign(world.maker, PAYLOAD, *USUAL, *FULL, "--pad-sig")
+    while (padded := imgtool.sign(world.maker, PAYLOAD, *USUAL, *FULL, "--pad-sig"))[-72:][1] == 70:
+        pass  # nothing to pad where r and s both have their top bit set
     yield Case(
         "imgtool-pad-sig",
         padded,
-        "ok" if _is_full(padded) else "image.signature",
+        "image.signature",
         "zeros behind the DER, for MCUboot before 1.5",
         made_by="imgtool",
     )
@@ -92,11 +93,6 @@ def cases(world: World) -> Cases:
         made_by="imgtool",
     )
     yield from _encrypted(world)
-
-
-def _is_full(image: bytes) -> bool:
-    """Nothing to pad where r and s both have their top bit set: 72 bytes of DER."""
-    return not image.endswith(b"\x00")
 
 
 def _encrypted(world: World) -> Cases:

@@ -101,7 +101,7 @@ def _sizes(world: World) -> Cases:
             f"size-{name}",
             data,
             "image.size",
-            f"img_size {size:#x} is larger than the slot",
+            "img_size is larger than the slot",
             erased="image.tlv" if name == "one-too-many" else None,
             attack="6",
         )

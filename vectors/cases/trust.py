@@ -332,9 +332,9 @@ def _values(world: World) -> Cases:
             "another key than the one named",
         )
     signature = good.value(Tlv.ECDSA)
-    for at in (4, 20, 40, len(signature) - 1):
+    for name, at in (("first", 4), ("middle", 20), ("second", 40), ("last", len(signature) - 1)):
         yield Case(
-            f"signature-flipped-{at}",
+            f"signature-flipped-{name}",
             good.having(Tlv.ECDSA, flip(signature, at)).write(),
             "image.signature",
             "one bit",
