@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cellward.adapters.files import DirectoryStore, read_file, write_file
 from cellward.config import Home
-from cellward.core.errors import CellwardError
+from cellward.core.errors import CellwardError, Code, Unavailable
 from cellward.ports.signer import KeyStore, Role, Signer
 from cellward.ports.token_uri import TokenUri
 
@@ -21,6 +21,7 @@ __all__ = [
     "key_store",
     "read_file",
     "role_signer",
+    "running_module",
     "signer",
     "write_file",
 ]
@@ -84,4 +85,20 @@ def connect_module(state: Path, *, power: bool = True) -> "LinkModule":
             except CellwardError:
                 module.close()
                 raise
+    return module
+
+
+def running_module(state: Path) -> "LinkModule":
+    """The module of a state file that a process runs already. Raises module.absent without one."""
+    from cellward.adapters.modulelink import connect
+
+    module = connect(state)
+    if module is None:
+        raise Unavailable(
+            Code.MODULE_ABSENT,
+            str(state),
+            expected="a running module",
+            found="no process that runs it",
+            advice=f"start one with `cellward module run --state {state}`",
+        )
     return module

@@ -47,7 +47,7 @@ class Otp:
         Raises ModuleRefused (flash.range, flash.alignment).
         """
         self._check(offset, WORD)
-        if self.secret_hidden and OTP_DEVICE_SECRET.offset <= offset < _end(OTP_DEVICE_SECRET):
+        if self.secret_hidden and _in_secret(offset):
             return 0
         return int.from_bytes(self._memory[offset : offset + WORD], "little")
 
@@ -85,7 +85,8 @@ class Otp:
     def write(self, offset: int, data: bytes) -> None:
         """The plant's write: `data` is what the fuses shall read; only while the lifecycle is blank.
 
-        Writing what is there already burns nothing, so a plant step can be repeated.
+        Writing what is there already burns nothing, so a plant step can be repeated. Bits of the
+        device secret are only added: a line that lost power cannot read what it has burned so far.
         Raises ModuleRefused (otp.locked, otp.one_way, flash.range, flash.alignment), PowerCut.
         """
         self._check(offset, len(data))
@@ -95,7 +96,7 @@ class Otp:
             )
         held = bytes(self._memory[offset : offset + len(data)])
         for index, (old, new) in enumerate(zip(held, data, strict=True)):
-            if old & ~new:
+            if old & ~new and not _in_secret(offset + index):
                 raise ModuleRefused(
                     Code.OTP_ONE_WAY,
                     f"fuse byte 0x{offset + index:x}",
@@ -150,3 +151,7 @@ class Otp:
 
 def _end(fuse: Fuse) -> int:
     return fuse.offset + fuse.size
+
+
+def _in_secret(offset: int) -> bool:
+    return OTP_DEVICE_SECRET.offset <= offset < _end(OTP_DEVICE_SECRET)

@@ -15,14 +15,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cellward.core.errors import CellwardError, Code, FormatRefused, Unavailable
 from cellward.ports.link import ANSWER, REFUSAL, Frame, FrameReader, Operation, encode_refusal
 from cellward.ports.linksocket import short_address, socket_path
 from cellward.ports.linkvalues import MESSAGES, Data, Nothing, Reports, decode_value, encode_value
 from cellward.ports.module import BenchModule
-from cellward.vbms.bench import VirtualModule
+
+if TYPE_CHECKING:
+    from cellward.vbms.bench import VirtualModule
 
 PACE_S = 0.1  # how often the firmware gets its share of real time
 MAX_CATCH_UP_MS = 1000
@@ -73,7 +75,7 @@ def refusal(error: CellwardError, sequence: int = 0) -> Frame:
 class LinkServer:
     """Serves a module to a few clients, one request at a time, and lets its firmware run between."""
 
-    def __init__(self, module: VirtualModule) -> None:
+    def __init__(self, module: "VirtualModule") -> None:
         self._module = module
         self._selector = selectors.DefaultSelector()
         self._clients: dict[socket.socket, FrameReader] = {}
@@ -173,12 +175,27 @@ def listening(path: Path) -> Iterator[socket.socket]:
         path.unlink(missing_ok=True)
 
 
+def open_module(state: Path) -> "VirtualModule":
+    """Raises what VirtualModule raises, and Unavailable (module.absent) without the emulator."""
+    try:
+        from cellward.vbms.bench import VirtualModule
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            Code.MODULE_ABSENT,
+            "the emulated module",
+            expected="the optional package unicorn",
+            found=f"no {error.name}",
+            advice="install cellward[module]",
+        ) from error
+    return VirtualModule(state)
+
+
 def run(state: Path, ready: Callable[[str], None], *, power: bool = True) -> None:
     """Serve the module of `state` until SIGTERM or SIGINT. `ready` is called with the line to show.
 
-    Raises what VirtualModule and `listening` raise.
+    Raises what `open_module` and `listening` raise.
     """
-    module = VirtualModule(state)
+    module = open_module(state)
     server = LinkServer(module)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.stop)
@@ -198,7 +215,7 @@ def serve_one(state: Path, connection: socket.socket) -> int:
     """Serve the inherited connection; a state that cannot be opened is told through it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's: the parent decides
     try:
-        module = VirtualModule(state)
+        module = open_module(state)
     except CellwardError as error:
         connection.sendall(refusal(error).encode())
         return 1

@@ -1,0 +1,151 @@
+"""The plant line for one module: fuses, first images, first trailer. Every step can be repeated.
+
+The lifecycle is burned last: a module whose line lost power is still blank, and the same command
+finishes it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from cellward.core.banks import State
+from cellward.core.errors import Code, FormatRefused, ModuleRefused, PolicyRefused
+from cellward.core.image import Trust, VerifiedImage, decode, verify
+from cellward.core.slots import (
+    BANKS,
+    ERASED,
+    IMAGE_OK_FROM_END,
+    MAGIC_FROM_END,
+    OTP_APP_CLASS,
+    OTP_DEVICE_SECRET,
+    OTP_LIFECYCLE,
+    OTP_LOADER_CLASS,
+    OTP_SERIAL,
+    OTP_SLOT_KEY_COUNT,
+    OTP_SLOT_KEYS,
+    OTP_VENDOR_ID,
+    TRAILER_MAGIC,
+    WRITE_SIZE,
+    Fuse,
+    Hardware,
+    Stage,
+    flag_phrase,
+)
+from cellward.ports.module import BenchModule, Lifecycle, ModuleStatus, Outcome
+from cellward.vbms.otp import PROVISIONED_WORD
+
+BANK = BANKS[0]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the plant makes of a blank module. `images` are whole signed images."""
+
+    hardware: Hardware
+    key_hashes: Sequence[bytes]
+    images: dict[Stage, bytes] = field(repr=False)
+
+
+def provision(module: BenchModule, order: Order, secret: Callable[[int], bytes]) -> bool:
+    """Burn, write, read back, plant. `secret` makes that many random bytes.
+
+    Returns False when the module already was what was ordered. Raises what image verification
+    raises, firmware.too_large, PolicyRefused (module.state) for a provisioned module that differs,
+    ModuleRefused (flash.*, otp.*, power.cut).
+    """
+    status = module.status()
+    check(order, status)
+    if status.lifecycle is Lifecycle.PROVISIONED:
+        _check_same(module, order, status)
+        return False
+    if status.outcome in (Outcome.OFF, Outcome.POWER_CUT):
+        module.power_on()
+    for fuse, value in _identity(order, status):
+        module.burn(fuse.offset, value)
+    module.burn(OTP_DEVICE_SECRET.offset, secret(OTP_DEVICE_SECRET.size))
+    if not _holds(module, order) or status.bank(BANK).state is not State.CONFIRMED:
+        _write_bank(module, order)
+    module.burn(OTP_LIFECYCLE.offset, PROVISIONED_WORD.to_bytes(OTP_LIFECYCLE.size, "little"))
+    return True
+
+
+def check(order: Order, status: ModuleStatus) -> tuple[VerifiedImage, ...]:
+    """Both images as ROM and loader will see them: a module that would not boot is not begun."""
+    if not 0 < len(order.key_hashes) <= OTP_SLOT_KEY_COUNT:
+        raise PolicyRefused(
+            Code.CONFIG,
+            "slot keys",
+            expected=f"1 to {OTP_SLOT_KEY_COUNT} keys",
+            found=f"{len(order.key_hashes)}",
+        )
+    verified = []
+    for stage, data in order.images.items():
+        size = order.hardware.slot(stage).size
+        if len(data) > size:
+            raise FormatRefused(
+                Code.FIRMWARE_TOO_LARGE,
+                f"{stage} image",
+                expected=f"at most {size} bytes",
+                found=f"{len(data)}: {len(data) - size} too many",
+            )
+        trust = Trust(
+            keys=dict.fromkeys(order.key_hashes),
+            counter=status.counter,
+            hardware=(order.hardware.vendor_id, order.hardware.class_id(stage)),
+        )
+        verified.append(verify(decode(data, f"{stage} image"), trust, f"{stage} image"))
+    return tuple(verified)
+
+
+def _identity(order: Order, status: ModuleStatus) -> tuple[tuple[Fuse, bytes], ...]:
+    hardware = order.hardware
+    keys = b"".join(order.key_hashes).ljust(OTP_SLOT_KEYS.size, b"\0")
+    return (
+        (OTP_SLOT_KEYS, keys),
+        (OTP_VENDOR_ID, hardware.vendor_id),
+        (OTP_LOADER_CLASS, hardware.class_id(Stage.LOADER)),
+        (OTP_APP_CLASS, hardware.class_id(Stage.APP)),
+        (OTP_SERIAL, status.serial.encode("ascii").ljust(OTP_SERIAL.size, b"\0")),
+    )
+
+
+def _write_bank(module: BenchModule, order: Order) -> None:
+    """The trailer page is erased first and written last: a half-written bank is never bootable."""
+    hardware = order.hardware
+    module.erase_page(BANK, hardware.trailer.offset)
+    for stage, data in order.images.items():
+        slot, padded = hardware.slot(stage), _padded(data)
+        for offset in range(slot.offset, slot.offset + len(padded), hardware.page_size):
+            module.erase_page(BANK, offset)
+        module.program(BANK, slot.offset, padded)
+        _read_back(module, stage, slot.offset, padded)
+    module.program(BANK, hardware.bank_size - IMAGE_OK_FROM_END, flag_phrase())
+    module.program(BANK, hardware.bank_size - MAGIC_FROM_END, TRAILER_MAGIC)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes([ERASED]) * (-len(data) % WRITE_SIZE)
+
+
+def _read_back(module: BenchModule, stage: Stage, offset: int, data: bytes) -> None:
+    if module.read(BANK, offset, len(data)) != data:
+        raise ModuleRefused(
+            Code.FLASH_READBACK, f"{stage} in bank {BANK}", expected="what was written", found="other bytes"
+        )
+
+
+def _holds(module: BenchModule, order: Order) -> bool:
+    return all(
+        module.read(BANK, order.hardware.slot(stage).offset, len(data)) == data
+        for stage, data in order.images.items()
+    )
+
+
+def _check_same(module: BenchModule, order: Order, status: ModuleStatus) -> None:
+    if status.slot_keys != tuple(order.key_hashes) or not _holds(module, order):
+        raise PolicyRefused(
+            Code.MODULE_STATE,
+            f"module {status.serial}",
+            expected="a blank module, or one with the same keys and images",
+            found="a provisioned one with others",
+            advice="a module in the field is updated, not provisioned again",
+        )
