@@ -31,18 +31,17 @@ inside() { (cd "$work/plant" && env -i HOME="$work/plant" LANG=C.UTF-8 PATH="$wo
 home=$(inside "$python" -c 'import cellward; print(cellward.__file__)')
 [[ $home == "$work"/* && $home != "$tree"/* ]] || { echo "wheel-check: imported $home" >&2; exit 1; }
 
-signed() { # STAGE: the image of the packaged firmware, version 1.3.0
-  inside cellward image sign "build/$1-1.3.0.elf" --stage "$1" --version 1.3.0 --counter 6 \
-    --hardware bms-m33 -o "$1.img"
+cellward() { inside cellward "$@" >>"$work/log"; }
+sign() { # STAGE: the packaged firmware of version 1.3.0
+  cellward image sign "build/$1-1.3.0.elf" --stage "$1" --version 1.3.0 --counter 6 --hardware bms-m33 -o "$1.img"
 }
-inside cellward keys init
-inside cellward keys export firmware -o firmware.pem
-inside cellward module firmware build
-signed loader
-signed app
-inside cellward module create --state m1.module --hardware bms-m33 --serial M0001
-inside cellward module provision --state m1.module --firmware-key firmware.pem --loader loader.img --app app.img
-inside cellward module boot --state m1.module --json >"$work/boot.json"
-cat "$work/boot.json"
-grep -q '"running"' "$work/boot.json"
+cellward keys init
+cellward keys export firmware -o firmware.pem
+cellward module firmware build
+sign loader
+sign app
+cellward module create --state m1.module --hardware bms-m33 --serial M0001
+cellward module provision --state m1.module --firmware-key firmware.pem --loader loader.img --app app.img
+inside cellward module boot --state m1.module
+inside cellward module boot --state m1.module --json | grep -q '"outcome": "running"'
 echo "wheel-check: $(basename "$wheel") boots a module outside the tree, without a compiler"
