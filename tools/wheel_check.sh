@@ -18,10 +18,10 @@ git ls-files src/cellward | sed 's|^src/||' | sort >"$work/expected"
 lacking=$(comm -23 "$work/expected" "$work/packed")
 [ -z "$lacking" ] || { printf 'wheel-check: the wheel lacks\n%s\n' "$lacking" >&2; exit 1; }
 
-"$python" -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes \
+"$python" -m pip install -qq --disable-pip-version-check --only-binary :all: --require-hashes \
   --requirement requirements/run.txt --requirement requirements/module.txt
 # No index: whatever the wheel asks for must already be there, or the lock files have fallen behind.
-"$python" -m pip install --quiet --disable-pip-version-check --no-index "cellward[module] @ file://$wheel"
+"$python" -m pip install -qq --disable-pip-version-check --no-index "cellward[module] @ file://$wheel"
 
 mkdir "$work/bin" "$work/plant"
 ln -s "$(command -v softhsm2-util)" "$work/bin/"
@@ -43,5 +43,6 @@ sign app
 cellward module create --state m1.module --hardware bms-m33 --serial M0001
 cellward module provision --state m1.module --firmware-key firmware.pem --loader loader.img --app app.img
 inside cellward module boot --state m1.module
-inside cellward module boot --state m1.module --json | grep -q '"outcome": "running"'
+inside cellward module boot --state m1.module --json >"$work/boot.json"
+grep -q '"outcome": "running"' "$work/boot.json"
 echo "wheel-check: $(basename "$wheel") boots a module outside the tree, without a compiler"
