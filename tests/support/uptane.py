@@ -232,7 +232,10 @@ class Primary:
         director = self._follow(Repository.DIRECTOR, served[Repository.DIRECTOR], now)
         assignments = trust.check_director_targets(director, now, vehicle_id=VEHICLE, ecus=self.ecus)
         image = self._follow(Repository.IMAGE, served[Repository.IMAGE], now)
-        return trust.match(assignments, image, self.installed, now)
+        orders = trust.match(assignments, image, self.installed, now)
+        self._keep(director)
+        self._keep(image)
+        return orders
 
     def _follow(self, repository: Repository, served: Served, now: datetime) -> TrustedRepository:
         state = trust.load(repository, self.files[repository])
@@ -241,15 +244,15 @@ class Primary:
             if data is None:
                 break
             state = self._keep(trust.update_root(state, data))
-        state = self._keep(trust.update_timestamp(state, served["timestamp.json"], now))
+        state = trust.update_timestamp(state, served["timestamp.json"], now)
         if trust.needs_snapshot(state):
             assert state.timestamp is not None
             version = state.timestamp.signed.snapshot_meta.version
-            state = self._keep(trust.update_snapshot(state, served[file_name(Role.SNAPSHOT, version)], now))
+            state = trust.update_snapshot(state, served[file_name(Role.SNAPSHOT, version)], now)
         if trust.needs_targets(state):
             assert state.snapshot is not None
             version = state.snapshot.signed.meta["targets.json"].version
-            state = self._keep(trust.update_targets(state, served[file_name(Role.TARGETS, version)], now))
+            state = trust.update_targets(state, served[file_name(Role.TARGETS, version)], now)
         return state
 
     def _keep(self, state: TrustedRepository) -> TrustedRepository:

@@ -14,7 +14,10 @@ comes out; a refusal leaves the old state as it was. One cycle (docs/formats/upt
     orders = match(assignments, image, installed, now)                # step 10
     verify_download(order.target, data)
 
-Persist a state's `files()` after each step: what was verified stays a floor even if a later step fails.
+Persist a new root at once, and the other files of both repositories together when the last check of
+the cycle has passed: a refused cycle then leaves nothing behind. The Director signs for every vehicle
+with one key, so another vehicle's timestamp verifies here; kept too early, its higher version would
+lock this vehicle's own out as a rollback.
 """
 
 from cellward.core.trust.match import Order, match, verify_digest, verify_download

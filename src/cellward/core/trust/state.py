@@ -41,7 +41,8 @@ class TrustedRepository:
     """The trusted state of one repository. Every `update_*` returns a new one or raises.
 
     A persisted state is `files()`, given to `load()` at the next start. Write them in that order
-    (root first), delete the absent ones: whatever a power cut leaves, `load()` accepts.
+    (root first), delete the absent ones: whatever a power cut leaves, `load()` accepts. When to
+    persist: see the package's docstring.
     """
 
     repository: Repository

@@ -23,6 +23,7 @@ from cellward.core.errors import Code, TrustRefused
 from cellward.core.metadata import (
     Assignment,
     Ecu,
+    Repository,
     Role,
     assignments_of,
     parse_targets,
@@ -71,7 +72,8 @@ def update_targets(state: TrustedRepository, data: bytes, now: datetime) -> Trus
     new = verify_threshold(state.root.signed, metadata, subject)  # 3
     if state.targets is not None:
         check_not_lower(subject, state.targets.signed.version, new.version)  # 4
-        _check_counters(state.targets.signed, new)
+        if state.repository is Repository.IMAGE:
+            _check_counters(state.targets.signed, new)
     check_expiry(f"{subject} version {new.version}", new.expires, now)  # 5
     _without_delegations(new, subject)  # 6
     return replace(state, targets=Trusted(data, new))
@@ -130,7 +132,11 @@ def _check_snapshot_is_current(state: TrustedRepository, now: datetime) -> None:
 
 
 def _check_counters(old: Targets, new: Targets) -> None:
-    """5.4.4.2 step 10.2.3: no image's release counter is below the one in the previous Targets."""
+    """5.4.4.2 step 10.2.3: no image's release counter is below the one in the previous Targets.
+
+    Only in the Image repository: the Director's must equal it (10.2.2), and a Director that lied once
+    could otherwise set a floor that outlives the lie.
+    """
     for name, file in new.targets.items():
         before = old.targets.get(name)
         if before is None or before == file:
