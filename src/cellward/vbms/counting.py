@@ -10,6 +10,8 @@ from collections.abc import Callable
 from cellward.core.slots import Hardware, Stage
 from cellward.vbms.registers import ACTIVE_BASE, ROM_BASE, ROM_SIZE
 
+ReadCode = Callable[[int, int], bytes]
+
 HALFWORD = 2
 # Thumb: a first halfword with one of these top five bits starts a 32-bit instruction (ARMv8-M, C2.1).
 WIDE_PREFIXES = (0b11101, 0b11110, 0b11111)
@@ -26,7 +28,10 @@ def instructions_in(code: bytes) -> int:
 
 
 class InstructionCounter:
-    """Adds up blocks as they are entered. `read` fetches code from the VM."""
+    """Adds up blocks as they are entered, and takes back what a block left early did not execute.
+
+    A count is exact whenever the core stands still; a milestone's is exact to the end of its block.
+    """
 
     def __init__(self, hardware: Hardware) -> None:
         self._regions = {
@@ -40,23 +45,35 @@ class InstructionCounter:
         }
         self._cells: dict[str, list[int]] = {}
         self._known: dict[tuple[int, int], tuple[list[int], int]] = {}
+        self._block = (0, 0)
         self.reset()
 
     def reset(self) -> None:
         self._cells = {name: [0] for name in self._regions}
         self._known = {}
+        self._block = (0, 0)
 
     def forget_code(self) -> None:
         """The flash behind the addresses has changed."""
         self._known = {}
 
-    def enter(self, address: int, size: int, read: Callable[[int, int], bytes]) -> None:
-        known = self._known.get((address, size))
-        if known is None:
-            name = next(name for name, region in self._regions.items() if address in region)
-            known = (self._cells[name], instructions_in(read(address, size)))
-            self._known[address, size] = known
-        known[0][0] += known[1]
+    def enter(self, address: int, size: int, read: ReadCode) -> None:
+        self._block = (address, size)
+        cell, count = self._known.get(self._block) or self._learn(address, size, read)
+        cell[0] += count
+
+    def stop(self, pc: int, read: ReadCode) -> None:
+        """The core stands before `pc`, perhaps in the middle of the block it entered last."""
+        address, size = self._block
+        if address <= pc < address + size:
+            cell, _ = self._known.get(self._block) or self._learn(address, size, read)
+            cell[0] -= instructions_in(read(pc, address + size - pc))
+
+    def _learn(self, address: int, size: int, read: ReadCode) -> tuple[list[int], int]:
+        name = next(name for name, region in self._regions.items() if address in region)
+        known = (self._cells[name], instructions_in(read(address, size)))
+        self._known[address, size] = known
+        return known
 
     @property
     def by_region(self) -> dict[str, int]:

@@ -160,7 +160,10 @@ class Cpu:
             self._uc.emu_start(self._pc, NEVER, count=instructions)
         except unicorn.UcError as error:
             self._fail(str(error), self._address)
-        self._pc = self._uc.reg_read(arm_const.UC_ARM_REG_PC) | 1
+        pc = self._uc.reg_read(arm_const.UC_ARM_REG_PC)
+        if self._counter is not None:
+            self._counter.stop(pc, self._uc.mem_read)
+        self._pc = pc | 1
         return self._halt
 
     def close(self) -> None:
