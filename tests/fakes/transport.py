@@ -1,6 +1,6 @@
 """A server in memory, as honest about limits and early ends as the real one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
 from cellward.core.errors import CellwardError, Code, Refused, Unavailable
@@ -23,7 +23,7 @@ class FakeTransport:
     endless: set[str] = field(default_factory=set)
     requests: list[str] = field(default_factory=list)
 
-    def get(self, path: str, limit: int, offset: int = 0) -> Iterator[bytes]:
+    def get(self, path: str, limit: int, offset: int = 0) -> Generator[bytes, None, None]:
         self.requests.append(f"GET {path}" + (f" from {offset}" if offset else ""))
         self._refuse(path)
         if path not in self.files:

@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -104,7 +104,7 @@ class HttpTransport:
     def close(self) -> None:
         self._client.close()
 
-    def get(self, path: str, limit: int, offset: int = 0) -> Iterator[bytes]:
+    def get(self, path: str, limit: int, offset: int = 0) -> Generator[bytes, None, None]:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         with self._answer("GET", path, None, headers) as response:
             partial = response.status_code == httpx.codes.PARTIAL_CONTENT

@@ -23,6 +23,9 @@ class Limits:
     supply_mv: tuple[int, int] = (11_500, 16_000)
 
 
+PARKED = Limits()
+
+
 @dataclass(frozen=True)
 class Gate:
     """One condition: what is measured, in words for the report, and when it holds."""
@@ -107,7 +110,7 @@ def measured(telemetry: Telemetry) -> str:
     return "; ".join(f"{name} {gate.found(telemetry)}" for name, gate in GATES.items())
 
 
-def check(telemetry: Telemetry, subject: str, limits: Limits = Limits()) -> str:
+def check(telemetry: Telemetry, subject: str, limits: Limits = PARKED) -> str:
     """The measured values, if every gate holds.
 
     Raises PolicyRefused (gate.*) for the first one that does not.

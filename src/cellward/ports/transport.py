@@ -1,6 +1,6 @@
 """Requests to one server, authenticated both ways, each with a bound on what it may answer."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Protocol
 
 
@@ -13,10 +13,10 @@ class Transport(Protocol):
       under its own code where that is one of core.errors, server.refused otherwise.
     """
 
-    def get(self, path: str, limit: int, offset: int = 0) -> Iterator[bytes]:
+    def get(self, path: str, limit: int, offset: int = 0) -> Generator[bytes, None, None]:
         """The bytes of `path` from `offset` on, at most `limit` of them, as they arrive.
 
-        The request is made when the first chunk is asked for. An answer that ends early is
+        The request is made when the first chunk is asked for; close the generator to give it up. An answer that ends early is
         server.unreachable; what came before it has been yielded.
         """
         ...

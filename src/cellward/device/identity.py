@@ -1,0 +1,202 @@
+"""Who this pack controller is: an ephemeral P-256 key and the certificate it got at enrolment.
+
+Until TPM enrolment exists the key lies in the state directory (0600) and a one-time token vouches
+for it. The key signs the vehicle's manifests and is handed to ssl in memory.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.x509.oid import NameOID
+
+from cellward.core.errors import Code, FormatRefused, Refused, TrustRefused, Unavailable
+from cellward.core.keys import PublicKey
+from cellward.core.metadata import Ecu, check_vehicle_id, document
+from cellward.ports.store import Store
+from cellward.ports.transport import Transport
+
+KEY: Final = "identity/key.pem"
+CERTIFICATE: Final = "identity/certificate.pem"
+ENROL_PATH = "/v1/enrol"
+ANSWER_LIMIT = 32 * 1024
+TOKEN_LIMIT = 1024
+CLOCK_SKEW = timedelta(minutes=5)  # between a server that has just issued and us
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A key and its checked certificate, PEM. Satisfies ports.signer.Signer."""
+
+    vehicle: str
+    key_pem: bytes = field(repr=False)
+    certificate_pem: bytes = field(repr=False)
+    not_after: datetime
+
+    @property
+    def uri(self) -> str:
+        return f"identity of {self.vehicle}"
+
+    @cached_property
+    def _key(self) -> ec.EllipticCurvePrivateKey:
+        return _load_key(self.key_pem)
+
+    @cached_property
+    def public_key(self) -> PublicKey:
+        return PublicKey.from_cryptography(self._key.public_key())
+
+    def sign(self, digest: bytes) -> bytes:
+        """ECDSA over a SHA-256 digest, as DER."""
+        return self._key.sign(digest, ec.ECDSA(Prehashed(hashes.SHA256())))
+
+
+def load(store: Store, vehicle: str, device_ca: bytes) -> Identity:
+    """The identity that `enrol` stored, whatever its expiry: the server decides about that.
+
+    Raises Unavailable (enrol.missing), TrustRefused (enrol.certificate), FormatRefused (key.format).
+    """
+    key, certificate = store.read(KEY), store.read(CERTIFICATE)
+    if key is None or certificate is None:
+        raise Unavailable(
+            Code.ENROL_MISSING,
+            f"vehicle {vehicle}",
+            expected="a certificate",
+            found="none",
+            advice="run `cellward device enrol` first",
+        )
+    return check_certificate(certificate, key, vehicle, device_ca)
+
+
+def key_for(store: Store) -> bytes:
+    """The stored key, or a new one: a cut between request and answer does not waste it."""
+    held = store.read(KEY)
+    if held is None:
+        held = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        store.write(KEY, held)
+    return held
+
+
+def enrol(
+    store: Store,
+    transport: Transport,
+    device_ca: bytes,
+    vehicle: str,
+    token: str,
+    ecus: Sequence[Ecu],
+    now: datetime,
+) -> Identity:
+    """Trade the one-time token for a certificate of our key.
+
+    Raises Refused (enrol.token and what else the server says), TrustRefused (enrol.certificate) for
+    a certificate that is not ours; nothing is stored then but the key.
+    """
+    check_vehicle_id(vehicle)
+    key = key_for(store)
+    body = document.canonical(
+        {
+            "token": token,
+            "csr": _request(key, vehicle).decode("ascii"),
+            "ecus": [{"ecu_id": ecu.ecu_id, "hardware_id": ecu.hardware_id} for ecu in ecus],
+        }
+    )
+    answer = transport.post(ENROL_PATH, body, ANSWER_LIMIT)
+    fields = document.Fields(
+        document.decode(answer, "answer to the enrolment", ANSWER_LIMIT), "answer to the enrolment"
+    )
+    certificate = fields.text("certificate", limit=ANSWER_LIMIT).encode()
+    identity = check_certificate(certificate, key, vehicle, device_ca)
+    _check_fresh(identity, certificate, now)
+    store.write(CERTIFICATE, certificate)
+    return identity
+
+
+def check_token(text: str) -> str:
+    """Raises Refused (enrol.token) without ever repeating the token."""
+    token = text.strip()
+    if not token or len(token) > TOKEN_LIMIT or not token.isprintable() or not token.isascii():
+        raise Refused(
+            Code.ENROL_TOKEN,
+            "enrolment token",
+            expected=f"one line of at most {TOKEN_LIMIT} printable characters",
+            found="none" if not token else "something else",
+        )
+    return token
+
+
+def _request(key_pem: bytes, vehicle: str) -> bytes:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, vehicle)])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    request = builder.sign(_load_key(key_pem), hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM)
+
+
+def _load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = serialization.load_pem_private_key(pem, None)
+    except (ValueError, TypeError) as error:
+        raise _bad_key() from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise _bad_key()
+    return key
+
+
+def _bad_key() -> FormatRefused:
+    return FormatRefused(Code.KEY_FORMAT, KEY, expected="a P-256 private key in PEM", found="something else")
+
+
+def check_certificate(pem: bytes, key_pem: bytes, vehicle: str, device_ca: bytes) -> Identity:
+    """The identity that the certificate makes of our key.
+
+    1. it is a certificate                      2. issued by the device CA of the factory data
+    3. for our public key                       4. with the vehicle as its one common name
+    Raises TrustRefused (enrol.certificate).
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)  # 1
+        authority = x509.load_pem_x509_certificate(device_ca)
+        certificate.verify_directly_issued_by(authority)  # 2
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise _refused(vehicle, "one issued by the device CA of the factory data", "another one") from error
+    if not _is_authority(authority):
+        raise _refused(vehicle, "a device CA that may issue", "a certificate that is no CA")
+    ours = _load_key(key_pem).public_key()
+    if certificate.public_key() != ours:  # 3
+        raise _refused(vehicle, "our public key", "another key")
+    names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    if names != [vehicle]:  # 4
+        raise _refused(vehicle, f"the common name {vehicle}", ", ".join(names)[:80] or "none")
+    return Identity(vehicle, key_pem, pem, certificate.not_valid_after_utc)
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return False
+
+
+def _check_fresh(identity: Identity, pem: bytes, now: datetime) -> None:
+    """Only at enrolment: a certificate that is not valid yet or any more is not worth storing."""
+    certificate = x509.load_pem_x509_certificate(pem)
+    if not certificate.not_valid_before_utc - CLOCK_SKEW <= now < certificate.not_valid_after_utc:
+        raise _refused(
+            identity.vehicle,
+            f"one valid at {document.format_time(now)}",
+            f"one valid from {document.format_time(certificate.not_valid_before_utc)}"
+            f" to {document.format_time(certificate.not_valid_after_utc)}",
+        )
+
+
+def _refused(vehicle: str, expected: str, found: str) -> TrustRefused:
+    return TrustRefused(Code.ENROL_CERTIFICATE, f"certificate for {vehicle}", expected=expected, found=found)

@@ -1,0 +1,274 @@
+"""What the agent keeps between cycles and across power cuts, in one Store.
+
+::
+
+    device.json                     vehicle, modules                        (enrol)
+    factory.json                    the factory data                        (enrol)
+    identity/…                      key and certificate                     (device.identity)
+    trust/REPOSITORY/ROLE.json      trusted metadata, verified again on load
+    counter.json                    the last manifest counter used
+    results.json                    how the last attempt of each ECU ended
+    attempt/SERIAL.json             an installation under way
+    rejected/SERIAL.json            what fell back: not tried again until another order comes
+    installed/SERIAL.json           hashes of what lies in the banks, so that nothing is read twice
+    download/SHA256                 an image, perhaps the beginning of one
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cellward.core.errors import Code, Unavailable
+from cellward.core.metadata import (
+    Ecu,
+    Factory,
+    Installed,
+    InstallResult,
+    Repository,
+    Role,
+    check_vehicle_id,
+    decode_factory,
+    document,
+)
+from cellward.core.metadata.document import SHA256_HEX, Fields
+from cellward.core.slots import BANKS, Stage
+from cellward.core.trust import TrustedRepository, load
+from cellward.ports.store import Store
+
+LIMIT = 1024 * 1024
+MAX_MODULES = 64
+
+
+@dataclass(frozen=True)
+class ModuleEntry:
+    """A module of this vehicle: where its link is, who it said it was at enrolment."""
+
+    serial: str
+    hardware: str
+    address: str
+
+    @property
+    def ecus(self) -> tuple[Ecu, ...]:
+        return tuple(Ecu(f"{self.serial}/{stage}", self.hardware) for stage in Stage)
+
+
+@dataclass(frozen=True)
+class Device:
+    """What was decided at enrolment."""
+
+    vehicle: str
+    modules: tuple[ModuleEntry, ...]
+
+    @property
+    def ecus(self) -> tuple[Ecu, ...]:
+        return tuple(ecu for module in self.modules for ecu in module.ecus)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An installation that has begun. `counter` is the module's once it is committed."""
+
+    serial: str
+    bank: str
+    counter: int
+    images: tuple[tuple[str, str], ...]  # ECU id, SHA-256 of the image in hex
+    detail: str  # what the safety gates measured
+
+    def same(self, rejected: tuple[str, ...]) -> bool:
+        return tuple(sorted(sha256 for _, sha256 in self.images)) == rejected
+
+
+@dataclass(frozen=True)
+class Result:
+    """How an ECU's last attempt ended, and the attack that it looks like, if any."""
+
+    result: InstallResult
+    attack: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What lies in a slot: `mark` recognises it without reading the payload again."""
+
+    mark: str
+    installed: Installed
+
+
+class Memory:
+    """Typed access to the Store. Raises Unavailable (storage.*) and FormatRefused (metadata.format)."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    # --- enrolment ---------------------------------------------------------------------------
+
+    def device(self) -> Device:
+        """Raises Unavailable (enrol.missing) before enrolment."""
+        fields = self._fields("device.json")
+        if fields is None:
+            raise Unavailable(
+                Code.ENROL_MISSING,
+                "this device",
+                expected="an enrolled device",
+                found="an empty state directory",
+                advice="run `cellward device enrol` first",
+            )
+        entries = (Fields(entry, "device.json module") for entry in fields.items("modules", MAX_MODULES))
+        modules = tuple(
+            ModuleEntry(entry.text("serial"), entry.text("hardware"), entry.text("address", limit=4096))
+            for entry in entries
+        )
+        return Device(check_vehicle_id(fields.text("vehicle")), modules)
+
+    def set_device(self, device: Device, factory: bytes) -> None:
+        """The factory data first: without device.json nothing is enrolled."""
+        self._store.write("factory.json", factory)
+        modules = [
+            {"serial": entry.serial, "hardware": entry.hardware, "address": entry.address}
+            for entry in device.modules
+        ]
+        self._write("device.json", {"vehicle": device.vehicle, "modules": modules})
+
+    def factory(self) -> Factory:
+        data = self._store.read("factory.json")
+        if data is None:
+            raise Unavailable(Code.STORAGE_MISSING, "factory.json", expected="the factory data", found="none")
+        return decode_factory(data)
+
+    # --- trusted metadata --------------------------------------------------------------------
+
+    def trusted(self, repository: Repository, factory: Factory) -> TrustedRepository:
+        """What was trusted last, every signature verified again; at first the factory's root."""
+        files = {role: self._store.read(_trust_name(repository, role)) for role in Role}
+        held = {role: data for role, data in files.items() if data is not None}
+        return load(repository, {Role.ROOT: factory.root(repository), **held})
+
+    def set_trusted(self, state: TrustedRepository) -> None:
+        """In the order that leaves something loadable at any cut (core.trust)."""
+        files = state.files()
+        for role in Role:
+            name = _trust_name(state.repository, role)
+            data = files.get(role)
+            if data is None:
+                self._store.delete(name)
+            elif data != self._store.read(name):
+                self._store.write(name, data)
+
+    # --- reports -----------------------------------------------------------------------------
+
+    def next_counter(self) -> int:
+        """A manifest counter that was never used: written before it is used."""
+        fields = self._fields("counter.json")
+        counter = 1 if fields is None else fields.integer("counter") + 1
+        self._write("counter.json", {"counter": counter})
+        return counter
+
+    def results(self) -> dict[str, Result]:
+        fields = self._fields("results.json")
+        if fields is None:
+            return {}
+        return {ecu_id: _result(fields.fields(ecu_id)) for ecu_id in fields.names()}
+
+    def set_results(self, changed: Mapping[str, Result | None]) -> None:
+        """None forgets."""
+        before = self.results()
+        after = {ecu: result for ecu, result in {**before, **changed}.items() if result is not None}
+        if after != before:
+            tree = {
+                ecu: {**result.result.to_json(), "attack": result.attack} for ecu, result in after.items()
+            }
+            self._write("results.json", tree)
+
+    # --- installations -----------------------------------------------------------------------
+
+    def attempt(self, serial: str) -> Attempt | None:
+        fields = self._fields(f"attempt/{serial}.json")
+        if fields is None:
+            return None
+        images = fields.fields("images")
+        bank = fields.text("bank")
+        return Attempt(
+            serial=serial,
+            bank=bank if bank in BANKS else document.refuse(fields.what, "a bank", repr(bank[:40])),
+            counter=fields.integer("counter"),
+            images=tuple((ecu, images.text(ecu, SHA256_HEX)) for ecu in images.names()),
+            detail=fields.text("detail", limit=4096),
+        )
+
+    def begin(self, attempt: Attempt) -> None:
+        tree = {
+            "bank": attempt.bank,
+            "counter": attempt.counter,
+            "images": dict(attempt.images),
+            "detail": attempt.detail,
+        }
+        self._write(f"attempt/{attempt.serial}.json", tree)
+
+    def end(self, serial: str) -> None:
+        self._store.delete(f"attempt/{serial}.json")
+
+    def rejected(self, serial: str) -> tuple[str, ...]:
+        """SHA-256 in hex, sorted, of the images that fell back together."""
+        fields = self._fields(f"rejected/{serial}.json")
+        return () if fields is None else fields.texts("images", SHA256_HEX, len(Stage))
+
+    def reject(self, attempt: Attempt) -> None:
+        images = sorted({sha256 for _, sha256 in attempt.images})
+        self._write(f"rejected/{attempt.serial}.json", {"images": images})
+
+    def unreject(self, serial: str) -> None:
+        self._store.delete(f"rejected/{serial}.json")
+
+    # --- what lies in the banks, and downloads -----------------------------------------------
+
+    def seen(self, serial: str) -> dict[Stage, Seen]:
+        fields = self._fields(f"installed/{serial}.json")
+        if fields is None:
+            return {}
+        return {stage: _seen(fields.fields(stage)) for stage in Stage if stage in fields}
+
+    def set_seen(self, serial: str, seen: Mapping[Stage, Seen]) -> None:
+        tree = {stage: {"mark": s.mark, **s.installed.to_json()} for stage, s in seen.items()}
+        self._write(f"installed/{serial}.json", tree)
+
+    def download(self, sha256: str) -> bytes:
+        return self._store.read(f"download/{sha256}") or b""
+
+    def set_download(self, sha256: str, data: bytes) -> None:
+        self._store.write(f"download/{sha256}", data)
+
+    def forget_downloads(self, keep: frozenset[str] = frozenset()) -> None:
+        for name in list(self._store.names()):
+            folder, _, sha256 = name.partition("/")
+            if folder == "download" and sha256 not in keep:
+                self._store.delete(name)
+
+    # --- JSON --------------------------------------------------------------------------------
+
+    def _fields(self, name: str) -> Fields | None:
+        data = self._store.read(name)
+        return None if data is None else Fields(document.decode(data, name, LIMIT), name)
+
+    def _write(self, name: str, tree: object) -> None:
+        self._store.write(name, document.canonical(tree))
+
+
+def _trust_name(repository: Repository, role: Role) -> str:
+    return f"trust/{repository}/{role}.json"
+
+
+def _result(fields: Fields) -> Result:
+    result = InstallResult(*(fields.text(name) for name in ("code", "expected", "found", "detail")))
+    return Result(result, fields.text("attack"))
+
+
+def _seen(fields: Fields) -> Seen:
+    return Seen(
+        fields.text("mark", SHA256_HEX),
+        Installed(
+            filename=fields.text("filename"),
+            length=fields.integer("length"),
+            sha256=fields.sha256("hashes"),
+            version=fields.text("version"),
+            release_counter=fields.integer("release_counter"),
+        ),
+    )
