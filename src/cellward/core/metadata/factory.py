@@ -25,7 +25,7 @@ MAPPING = [{"paths": ["*"], "repositories": [str(Repository.DIRECTOR), str(Repos
 @dataclass(frozen=True)
 class Factory:
     """`server_ca`, `device_ca`: PEM certificates; `director_root`, `image_root`: signed root files;
-    `firmware_keys`: whose images the modules boot; `director_urls`, `image_urls`: https.
+    `firmware_keys`: whose images the modules boot; `director_urls`, `image_urls`, `enrol_urls`: https.
     """
 
     server_ca: bytes
@@ -35,6 +35,7 @@ class Factory:
     firmware_keys: tuple[PublicKey, ...]
     director_urls: tuple[str, ...]
     image_urls: tuple[str, ...]
+    enrol_urls: tuple[str, ...] = ()
 
     def root(self, repository: Repository) -> bytes:
         return self.director_root if repository is Repository.DIRECTOR else self.image_root
@@ -42,7 +43,7 @@ class Factory:
 
 def encode_factory(factory: Factory) -> bytes:
     """Readable JSON. Raises FormatRefused for what `decode_factory` would refuse."""
-    tree = {
+    tree: dict[str, object] = {
         "server_ca": factory.server_ca.decode("ascii"),
         "device_ca": factory.device_ca.decode("ascii"),
         "director_root": parse_root(factory.director_root).to_dict(),
@@ -56,6 +57,8 @@ def encode_factory(factory: Factory) -> bytes:
             "mapping": MAPPING,
         },
     }
+    if factory.enrol_urls:
+        tree["enrolment"] = list(factory.enrol_urls)
     data = json.dumps(tree, indent=1, sort_keys=True).encode("ascii") + b"\n"
     decode_factory(data)
     return data
@@ -76,6 +79,7 @@ def decode_factory(data: bytes) -> Factory:
         firmware_keys=_keys(fields),
         director_urls=director_urls,
         image_urls=image_urls,
+        enrol_urls=fields.texts("enrolment", _URL, MAX_URLS) if "enrolment" in fields else (),
     )
     fields.finish()
     return factory
