@@ -70,8 +70,8 @@ class TrustSpec:
 class Case:
     """One vector. `verdict` is "ok" or the code of the refusal, for a slot that holds `data`.
 
-    `file` is the verdict where `data` is a whole file, `erased` where erased flash (0xFF) follows it
-    in the slot; each only where it differs. `attack` is a row of the attack list or a public case.
+    `file` is the verdict where `data` is a whole file, `erased` where erased flash (0xFF) follows it up
+    to the 64 KiB of a loader's slot; each only where it differs. `attack` is a row of the attack list.
     """
 
     name: str
