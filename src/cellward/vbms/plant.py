@@ -4,10 +4,10 @@ The lifecycle is burned last: a module whose line lost power is still blank, and
 finishes it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cellward.core.banks import State
+from cellward.core.banks import Event, State
 from cellward.core.errors import Code, FormatRefused, ModuleRefused, PolicyRefused
 from cellward.core.image import Trust, VerifiedImage, decode, verify
 from cellward.core.slots import (
@@ -30,7 +30,7 @@ from cellward.core.slots import (
     Stage,
     flag_phrase,
 )
-from cellward.ports.module import BenchModule, Lifecycle, ModuleStatus, Outcome
+from cellward.ports.module import BenchModule, Lifecycle, Module, ModuleStatus, Outcome
 from cellward.vbms.otp import PROVISIONED_WORD
 
 BANK = BANKS[0]
@@ -63,7 +63,7 @@ def provision(module: BenchModule, order: Order, secret: Callable[[int], bytes])
         module.burn(fuse.offset, value)
     module.burn(OTP_DEVICE_SECRET.offset, secret(OTP_DEVICE_SECRET.size))
     if not _holds(module, order) or status.bank(BANK).state is not State.CONFIRMED:
-        _write_bank(module, order)
+        write_bank(module, order.hardware, BANK, order.images, Event.PLANT)
     module.burn(OTP_LIFECYCLE.offset, PROVISIONED_WORD.to_bytes(OTP_LIFECYCLE.size, "little"))
     return True
 
@@ -108,28 +108,35 @@ def _identity(order: Order, status: ModuleStatus) -> tuple[tuple[Fuse, bytes], .
     )
 
 
-def _write_bank(module: BenchModule, order: Order) -> None:
-    """The trailer page is erased first and written last: a half-written bank is never bootable."""
-    hardware = order.hardware
-    module.erase_page(BANK, hardware.trailer.offset)
-    for stage, data in order.images.items():
+def write_bank(
+    module: Module, hardware: Hardware, bank: str, images: Mapping[Stage, bytes], mark: Event
+) -> None:
+    """Whole images and a trailer, with the programming cable and without a question asked.
+
+    `mark` is Event.PLANT for a confirmed bank, Event.STAGE for one to be tried. The
+    trailer page is erased first and written last: a half-written bank is never bootable.
+    Raises ModuleRefused (flash.*, power.cut).
+    """
+    module.erase_page(bank, hardware.trailer.offset)
+    for stage, data in images.items():
         slot, padded = hardware.slot(stage), _padded(data)
         for offset in range(slot.offset, slot.offset + len(padded), hardware.page_size):
-            module.erase_page(BANK, offset)
-        module.program(BANK, slot.offset, padded)
-        _read_back(module, stage, slot.offset, padded)
-    module.program(BANK, hardware.bank_size - IMAGE_OK_FROM_END, flag_phrase())
-    module.program(BANK, hardware.bank_size - MAGIC_FROM_END, TRAILER_MAGIC)
+            module.erase_page(bank, offset)
+        module.program(bank, slot.offset, padded)
+        _read_back(module, bank, stage, slot.offset, padded)
+    if mark is Event.PLANT:
+        module.program(bank, hardware.bank_size - IMAGE_OK_FROM_END, flag_phrase())
+    module.program(bank, hardware.bank_size - MAGIC_FROM_END, TRAILER_MAGIC)
 
 
 def _padded(data: bytes) -> bytes:
     return data + bytes([ERASED]) * (-len(data) % WRITE_SIZE)
 
 
-def _read_back(module: BenchModule, stage: Stage, offset: int, data: bytes) -> None:
-    if module.read(BANK, offset, len(data)) != data:
+def _read_back(module: Module, bank: str, stage: Stage, offset: int, data: bytes) -> None:
+    if module.read(bank, offset, len(data)) != data:
         raise ModuleRefused(
-            Code.FLASH_READBACK, f"{stage} in bank {BANK}", expected="what was written", found="other bytes"
+            Code.FLASH_READBACK, f"{stage} in bank {bank}", expected="what was written", found="other bytes"
         )
 
 

@@ -1,0 +1,176 @@
+"""What the demo shows, scene by scene: each a plain sequence, in the order of the data's way."""
+
+from collections.abc import Callable
+
+from cellward.cli.demo.attacker import Attacker
+from cellward.cli.demo.journal import Actor
+from cellward.cli.demo.stage import Stage, Unexpected
+from cellward.core.errors import Code
+from cellward.core.slots import BMS_M33, BMS_M33_18S
+from cellward.core.slots import Stage as Slot
+
+PACK = "PACK-0001"
+SERIAL = "M0001"
+MODULE = "m1.module"
+HARDWARE = BMS_M33.name
+OTHER_HARDWARE = BMS_M33_18S.name
+
+
+class Scenes:
+    """The cast: one maker, one server, one pack controller with one battery module, one attacker."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._attacker = Attacker(stage, stage.folder / MODULE, BMS_M33)
+
+    def play(self) -> None:
+        for heading, scene in self._program():
+            self._stage.say(heading)
+            scene()
+
+    def _program(self) -> tuple[tuple[str, Callable[[], None]], ...]:
+        return (
+            ("Keys in the token, images signed by them", self._keys_and_images),
+            ("A module from the plant: real ROM, loader and app", self._module),
+            ("Repositories, server, an enrolled pack", self._server_and_pack),
+            ("Update from 1.3.0 to 1.4.0: commits, the counter rises", self._good_update),
+            ("The old image does not come back", self._old_image),
+            ("Correctly signed, but it fails its self-test", self._failing_update),
+            ("Forged, foreign and flipped", self._forgeries),
+            ("No certificate, no answer", self._no_certificate),
+            ("A power cut in mid-flash", self._power_cut),
+        )
+
+    def _keys_and_images(self) -> None:
+        self._stage.run(Actor.MAKER, "make the keys inside the token", "keys", "init")
+        self._stage.run(
+            Actor.MAKER, "export the public firmware key", "keys", "export", "firmware", "-o", "firmware.pem"
+        )
+        self._stage.run(Actor.MAKER, "lay out the example firmware", "module", "firmware", "build")
+        self._sign("loader-1.3.0.elf", Slot.LOADER, "1.3.0", 6)
+        self._sign("app-1.3.0.hex", Slot.APP, "1.3.0", 6)
+
+    def _module(self) -> None:
+        run = self._stage.run
+        run(
+            Actor.MODULE,
+            "a blank module",
+            *("module", "create", "--state", MODULE, "--hardware", HARDWARE, "--serial", SERIAL),
+        )
+        run(
+            Actor.MODULE,
+            "burn keys and identity, write the first images",
+            *("module", "provision", "--state", MODULE, "--firmware-key", "firmware.pem"),
+            *("--loader", "loader-1.3.0.img", "--app", "app-1.3.0.img"),
+        )
+        self._stage.start(Actor.MODULE, "first boot: ROM, loader, app", "module", "run", "--state", MODULE)
+
+    def _server_and_pack(self) -> None:
+        run = self._stage.run
+        run(Actor.MAKER, "make both repositories", "repo", "init")
+        run(Actor.MAKER, "publish 1.3.0", "repo", "publish", "loader-1.3.0.img", "app-1.3.0.img")
+        ports = ("--devices", "127.0.0.1:0", "--enrolment", "127.0.0.1:0")
+        ready = self._stage.start(Actor.SERVER, "serve over TLS 1.3", "server", "run", *ports)
+        devices, enrolment = (word for word in ready.split() if word.startswith("https://"))
+        self._attacker.devices = devices
+        urls = ("--url", devices, "--enrol-url", enrolment)
+        run(Actor.MAKER, "write the factory data", "repo", "factory", *urls, "-o", "factory.json")
+        token = run(Actor.SERVER, "a one-time token for the pack", "server", "enrol-token", PACK)
+        (self._stage.folder / "token").write_text(token)
+        run(
+            Actor.CONTROLLER,
+            "enrol: a certificate for its own key",
+            *("device", "enrol", "--state", "pack", "--factory", "factory.json", "--vehicle", PACK),
+            *("--token-file", "token", "--module", MODULE),
+        )
+        self._poll("poll: nothing to do")
+
+    def _good_update(self) -> None:
+        before = self._attacker.state()
+        self._release("1.4.0", 7, "loader-1.4.0.elf", "app-1.4.0.elf")
+        self._poll("verify, install, reset, self-test, commit")
+        after = self._attacker.state()
+        if (before.counter, after.counter) != (6, 7) or "1.4.0" not in after.running:
+            raise Unexpected("update to 1.4.0", "1.4.0 running, counter 6 to 7", str(after))
+        self._stage.journal.facts.append(("security counter", f"{before.counter} → {after.counter}"))
+
+    def _old_image(self) -> None:
+        self._assign("1.3.0", Slot.LOADER, Slot.APP)
+        self._attacker.by_update("the old image 1.3.0, ordered again")
+        self._attacker.by_cable("the old image 1.3.0, written past the controller", {
+            Slot.LOADER: "loader-1.3.0.img",
+            Slot.APP: "app-1.3.0.img",
+        }, Code.IMAGE_COUNTER)  # fmt: skip
+
+    def _failing_update(self) -> None:
+        self._sign("app-1.5.0.srec", Slot.APP, "1.5.0", 7)
+        self._stage.run(Actor.MAKER, "publish app 1.5.0", "repo", "publish", "app-1.5.0.img")
+        self._assign("1.5.0", Slot.APP)
+        self._attacker.flips_a_bit_on_the_server("app-1.5.0.img")
+        self._attacker.by_update(
+            "the same order, untouched: signed, installed, wrong cell count",
+            allowed="the other bank holds the failed trial",
+        )
+
+    def _forgeries(self) -> None:
+        good = {Slot.LOADER: "loader-1.4.0.img", Slot.APP: "app-1.4.0.img"}
+        self._attacker.flips_a_bit_in_flash("one bit of app 1.4.0 flipped in the flash", good)
+        self._attacker.signs_with_own_key("build/app-1.4.0.elf", good, HARDWARE)
+        self._sign("app-1.4.0.bin", Slot.APP, "1.4.0", 7, hardware=OTHER_HARDWARE, output="app-18s.img")
+        self._stage.run(Actor.MAKER, "publish it for its own hardware", "repo", "publish", "app-18s.img")
+        self._attacker.by_command(
+            f"an image for {OTHER_HARDWARE}, ordered for this pack",
+            "Director",
+            *("repo", "assign", PACK, f"{OTHER_HARDWARE}/app-1.4.0.img"),
+        )
+        foreign = {**good, Slot.APP: "app-18s.img"}
+        self._attacker.by_cable(f"an image for {OTHER_HARDWARE}, by cable", foreign, Code.IMAGE_HARDWARE)
+
+    def _no_certificate(self) -> None:
+        self._attacker.asks_without_certificate()
+
+    def _power_cut(self) -> None:
+        self._release("1.4.1", 7, "loader-1.4.0.elf", "app-1.4.0.elf")
+        self._stage.run(
+            Actor.ATTACKER,
+            "order a power cut in the 40th flash operation",
+            *("module", "power-cut", "--state", MODULE, "--operation", "40", "--torn", "half"),
+        )
+        self._attacker.by_update("power cut in mid-flash", allowed="the other bank is half written")
+        self._stage.run(Actor.MODULE, "clean boot", "module", "boot", "--state", MODULE)
+        self._poll("the next poll starts over and completes the update")
+        after = self._attacker.state()
+        if "1.4.1" not in after.running:
+            raise Unexpected("update after the power cut", "1.4.1 running", str(after))
+        self._stage.journal.facts.append(("runs at the end", after.running))
+
+    def _release(self, version: str, counter: int, loader: str, app: str) -> None:
+        """Sign, publish and order both images."""
+        self._sign(loader, Slot.LOADER, version, counter)
+        self._sign(app, Slot.APP, version, counter)
+        images = (f"loader-{version}.img", f"app-{version}.img")
+        self._stage.run(Actor.MAKER, f"publish {version}", "repo", "publish", *images)
+        self._assign(version, Slot.LOADER, Slot.APP)
+
+    def _sign(
+        self,
+        firmware: str,
+        slot: Slot,
+        version: str,
+        counter: int,
+        hardware: str = HARDWARE,
+        output: str = "",
+    ) -> None:
+        self._stage.run(
+            Actor.MAKER,
+            f"sign {firmware} as {version}",
+            *("image", "sign", f"build/{firmware}", "--stage", slot, "--version", version),
+            *("--counter", f"{counter}", "--hardware", hardware, "-o", output or f"{slot}-{version}.img"),
+        )
+
+    def _assign(self, version: str, *slots: Slot) -> None:
+        targets = [f"{HARDWARE}/{slot}-{version}.img" for slot in slots]
+        self._stage.run(Actor.MAKER, f"order {version} for {PACK}", "repo", "assign", PACK, *targets)
+
+    def _poll(self, name: str) -> None:
+        self._stage.run(Actor.CONTROLLER, name, "device", "run", "--state", "pack", "--once")
