@@ -1,4 +1,7 @@
-"""The C verifier gives core.image's verdict, byte for byte of input, under ASan and UBSan."""
+"""The C verifier gives core.image's verdict, byte for byte of input, under ASan and UBSan.
+
+The vectors are run through it in tests/vectors; here are mutations, and what only fuses can hold.
+"""
 
 import hashlib
 import random
@@ -24,7 +27,6 @@ from vectors.forge import (
     der_sequence,
     hardware_tlvs,
 )
-from vectors.recipe import Case, load
 
 KEY, OTHER = Key.make(), Key.make()
 DRAFT = Draft()
@@ -60,21 +62,6 @@ def same(c: HostVerifier, data: bytes, fuses: Fuses = FUSES, slot_size: int | No
 def test_a_good_image_is_accepted(c: HostVerifier) -> None:
     assert c.judge(GOOD, FUSES, 0x10000) == Verdict(STATUS_OK, "ok", COUNTER, len(PAYLOAD))
     assert same(c, GOOD) == "ok"
-
-
-VECTORS = load("image")
-
-
-@pytest.mark.parametrize("case", VECTORS.cases, ids=lambda case: case.name)
-def test_every_vector(c: HostVerifier, case: Case) -> None:
-    spec = VECTORS.trusts[case.trust]
-    if spec.counter is None or spec.vendor is None or spec.klass is None or spec.keys:
-        pytest.skip("a trust that only the reader of a file has: fuses hold hashes, a counter and ids")
-    revoked = sum(1 << index for index in spec.revoked)
-    fuses = Fuses(spec.key_hashes, spec.counter, spec.vendor, spec.klass, revoked)
-    assert c.judge(case.data, fuses).code == case.verdict
-    erased = case.verdict if case.erased is None else case.erased
-    assert c.judge(case.data, fuses, len(case.data) + 0x2000).code == erased
 
 
 def test_every_bit_of_header_and_tlvs_counts(c: HostVerifier) -> None:
