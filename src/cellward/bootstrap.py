@@ -11,18 +11,36 @@ from cellward.ports.signer import KeyStore, Role, Signer
 from cellward.ports.token_uri import TokenUri
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+
+    from cellward.adapters.http import HttpTransport
     from cellward.adapters.modulelink import LinkModule
     from cellward.adapters.pkcs11 import Token
+    from cellward.adapters.sql import SqliteRegistry
+    from cellward.publish.director import Director
+    from cellward.publish.images import ImageRepository
+    from cellward.server.device_api import Repositories
+    from cellward.server.serve import Authorities
 
 __all__ = [
     "DirectoryStore",
+    "authorities",
     "connect_module",
     "default_token",
+    "device_lock",
+    "device_store",
+    "director",
+    "image_repository",
     "key_store",
     "read_file",
+    "registry",
+    "repositories",
     "role_signer",
     "running_module",
     "signer",
+    "transport",
     "write_file",
 ]
 
@@ -102,3 +120,97 @@ def running_module(state: Path) -> "LinkModule":
             advice=f"start one with `cellward module run --state {state}`",
         )
     return module
+
+
+# --- the pack controller ---
+
+
+def device_store(state: Path) -> DirectoryStore:
+    """The agent's state directory: its own alone, for the identity's key lies in it."""
+    return DirectoryStore(state, 0o600)
+
+
+def device_lock(state: Path) -> "AbstractContextManager[None]":
+    """One agent for one state directory. Raises storage.busy."""
+    from cellward.adapters.lock import file_lock
+
+    return file_lock(state / "lock", patience=5.0)
+
+
+def transport(
+    url: str, server_ca: bytes, certificate: bytes | None = None, key: bytes | None = None
+) -> "HttpTransport":
+    """A server of the pinned CA, as a context manager; PEM. Raises config.invalid, key.format."""
+    from cellward.adapters.http import ClientCertificate, HttpTransport
+
+    pair = None if certificate is None or key is None else ClientCertificate(certificate, key)
+    return HttpTransport(url, server_ca, pair)
+
+
+# --- repositories, registry and authorities of the maker: what `repo` and `server` work on ---
+
+
+def registry(home: Home) -> "SqliteRegistry":
+    """Raises storage.database."""
+    from cellward.adapters.sql import SqliteRegistry
+
+    return SqliteRegistry(home.database)
+
+
+def image_repository(home: Home) -> "ImageRepository":
+    from cellward.adapters.lock import file_lock
+    from cellward.publish.images import ImageRepository
+
+    return ImageRepository(
+        DirectoryStore(home.image_repository),
+        DirectoryStore(home.artefacts),
+        _signers(home),
+        lambda: file_lock(home.image_lock),
+    )
+
+
+def director(home: Home, held: "SqliteRegistry") -> "Director":
+    from cellward.publish.director import Director
+
+    return Director(DirectoryStore(home.director_repository), held, _signers(home))
+
+
+def repositories(home: Home, held: "SqliteRegistry") -> "Repositories":
+    """What the devices' listener serves from. Raises metadata.missing before `repo init`."""
+    from cellward.server.device_api import Repositories
+
+    found = Repositories(
+        registry=held,
+        director=director(home, held),
+        images=image_repository(home),
+        image_metadata=DirectoryStore(home.image_repository),
+        artefacts=DirectoryStore(home.artefacts),
+    )
+    found.images.timestamp()
+    found.director.roots.newest()
+    return found
+
+
+def authorities(home: Home, now: "datetime") -> "Authorities":
+    """Both CAs; their certificates are made when they are first asked for. Raises token.*, key.*."""
+    from cellward.server.ca import open_authority
+    from cellward.server.serve import Authorities
+
+    store = DirectoryStore(home.authorities)
+    server_ca, device_ca = (
+        open_authority(store, role.value, role_signer(home, role), now)
+        for role in (Role.SERVER_CA, Role.DEVICE_CA)
+    )
+    return Authorities(server_ca, device_ca)
+
+
+def _signers(home: Home) -> "Callable[[str], Signer]":
+    """A role's signer by name, opened when it is first asked for and kept."""
+    opened: dict[str, Signer] = {}
+
+    def find(name: str) -> Signer:
+        if name not in opened:
+            opened[name] = role_signer(home, Role(name))
+        return opened[name]
+
+    return find

@@ -40,3 +40,13 @@ class Home:
     @property
     def database(self) -> Path:
         return self.root / "cellward.db"
+
+    @property
+    def authorities(self) -> Path:
+        """Certificates of the two CAs; their keys are in the token."""
+        return self.root / "ca"
+
+    @property
+    def image_lock(self) -> Path:
+        """Held by whoever writes the Image repository."""
+        return self.root / "images.lock"

@@ -112,8 +112,16 @@ class Director:
                 snapshot_data=snapshot,
             ),
         )
-        renew_after = now + RULES[Role.TIMESTAMP].lifetime(DIRECTOR) / 2
-        return Issue(vehicle.vehicle_id, version, revision, key_id, renew_after, targets, snapshot, timestamp)
+        return Issue(
+            vehicle.vehicle_id,
+            version,
+            vehicle.revision,
+            signed_by=key_id,
+            renew_after=now + RULES[Role.TIMESTAMP].lifetime(DIRECTOR) / 2,
+            targets=targets,
+            snapshot=snapshot,
+            timestamp=timestamp,
+        )
 
 
 def _assignments(vehicle: Vehicle, orders: Sequence[Order]) -> list[Assignment]:

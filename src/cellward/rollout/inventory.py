@@ -3,7 +3,7 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -25,9 +25,6 @@ TOKEN_BYTES = 32
 MAX_ECUS = 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# What the device CA does: a certificate for this vehicle.
-IssueCertificate = Callable[[str], Certificate]
-
 
 # --- enrolment
 
@@ -43,16 +40,12 @@ def new_token(registry: Registry, vehicle_id: str, now: datetime) -> str:
     return token
 
 
-def enrol(
-    registry: Registry, token: str, ecus: Sequence[Ecu], issue: IssueCertificate, now: datetime
-) -> tuple[Vehicle, Certificate]:
-    """Register the token's vehicle with these ECUs and the certificate that `issue` makes for it.
+def open_token(registry: Registry, token: str, now: datetime) -> Token:
+    """The token, still good at `now`. `Registry.enrol` uses it up.
 
-    Raises TrustRefused (enrol.token), FormatRefused (metadata.format) or PolicyRefused (enrol.ecu),
-    and then nothing is registered and the token is as good as before.
+    Raises TrustRefused (enrol.token).
     """
-    digest = _digest(token)
-    held = registry.token(digest)
+    held = registry.token(_digest(token))
     if held is None or held.used or held.expires <= now:
         found = "an unknown one" if held is None else "a used one" if held.used else "an expired one"
         raise TrustRefused(
@@ -62,17 +55,18 @@ def enrol(
             found=found,
             advice="ask for another with `cellward server enrol-token`",
         )
-    _check_ecus(ecus)
-    certificate = issue(held.vehicle_id)
-    return registry.enrol(digest, certificate, ecus, now), certificate
+    return held
 
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def _check_ecus(ecus: Sequence[Ecu]) -> None:
-    """Image slots of hardware we know, each once; the Primary itself is no such slot."""
+def check_ecus(ecus: Sequence[Ecu]) -> Sequence[Ecu]:
+    """Image slots of hardware we know, each once; the Primary itself is no such slot.
+
+    Raises FormatRefused (request.format), PolicyRefused (enrol.ecu).
+    """
     if not 0 < len(ecus) <= MAX_ECUS or len({ecu.ecu_id for ecu in ecus}) != len(ecus):
         raise FormatRefused(
             Code.REQUEST_FORMAT,
@@ -88,6 +82,7 @@ def _check_ecus(ecus: Sequence[Ecu]) -> None:
                 expected=f"SERIAL/{'|'.join(Stage)} of {', '.join(HARDWARE)}",
                 found=ecu.hardware_id,
             )
+    return ecus
 
 
 # --- identity

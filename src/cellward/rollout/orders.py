@@ -31,10 +31,11 @@ def _fitting(vehicle: Vehicle, target: Target) -> list[str]:
         if ecu.stage == target.stage and ecu.hardware_id in target.hardware_ids
     ]
     if not fitting:
+        hardware = ", ".join(target.hardware_ids)
         raise PolicyRefused(
             Code.TARGET_HARDWARE,
             f"target {target.name}",
-            expected=f"an ECU of {vehicle.vehicle_id} with {', '.join(target.hardware_ids)} and {target.stage}",
+            expected=f"an ECU of {vehicle.vehicle_id} with {hardware} and {target.stage}",
             found=", ".join(f"{ecu.ecu_id} {ecu.hardware_id}" for ecu in vehicle.ecus) or "no ECU",
         )
     return fitting

@@ -1,0 +1,179 @@
+"""`cellward server`: serve vehicles, let them enrol, see what they run."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+import click
+
+from cellward import bootstrap
+from cellward.config import Home
+from cellward.rollout import inventory
+from cellward.rollout.inventory import EcuStatus, VehicleStatus
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+MAX_PORT = 65535
+
+
+def _address(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, int]:
+    """HOST:PORT, [IPV6]:PORT; port 0 is any that is free."""
+    host, _, port = value.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or int(port[:6]) > MAX_PORT:
+        raise click.BadParameter(f"{value!r} is not HOST:PORT", ctx, param)
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+@click.group()
+def server() -> None:
+    """Serve repositories, artefacts and enrolment; see who runs what."""
+
+
+@server.command()
+@click.option(
+    "--devices", callback=_address, metavar="HOST:PORT", default="127.0.0.1:8443", show_default=True,
+    help="Where vehicles with a certificate ask.",
+)  # fmt: skip
+@click.option(
+    "--enrolment", callback=_address, metavar="HOST:PORT", default="127.0.0.1:8444", show_default=True,
+    help="Where vehicles without one ask for it.",
+)  # fmt: skip
+@click.option("--host", "names", multiple=True, metavar="NAME", help="Further name in our certificate.")
+@_json
+@click.pass_obj
+def run(
+    home: Home, devices: tuple[str, int], enrolment: tuple[str, int], names: tuple[str, ...], as_json: bool
+) -> None:
+    """Serve until SIGTERM or SIGINT. TLS 1.3; prints one line when ready, then one a request."""
+    from cellward.server.serve import Listen, serve
+
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(name)s %(message)s", level=logging.INFO)
+    for noisy in ("uvicorn", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+    def ready(devices: tuple[str, int], enrolment: tuple[str, int]) -> None:
+        shown = {"devices": _shown(devices), "enrolment": _shown(enrolment)}
+        line = (
+            json.dumps(shown)
+            if as_json
+            else f"ready: devices {shown['devices']}, enrolment {shown['enrolment']}"
+        )
+        click.echo(line)
+        sys.stdout.flush()
+
+    held = bootstrap.registry(home)
+    try:
+        serve(
+            bootstrap.repositories(home, held),
+            bootstrap.authorities(home, _now()),
+            Listen(devices, enrolment, names),
+            _now,
+            ready,
+        )
+    finally:
+        held.close()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _shown(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@server.command("enrol-token")
+@click.argument("vehicle")
+@_json
+@click.pass_obj
+def enrol_token(home: Home, vehicle: str, as_json: bool) -> None:
+    """A one-time token that lets VEHICLE enrol. It is shown once and kept as a hash."""
+    token = inventory.new_token(bootstrap.registry(home), vehicle, _now())
+    days = inventory.TOKEN_LIFETIME.days
+    click.echo(json.dumps({"vehicle": vehicle, "token": token, "days": days}) if as_json else token)
+    if not as_json:
+        click.echo(f"good once, for {vehicle}, for {days} days", err=True)
+
+
+@server.command()
+@click.argument("vehicle")
+@_json
+@click.pass_obj
+def revoke(home: Home, vehicle: str, as_json: bool) -> None:
+    """Take VEHICLE's certificate away, from its next request on."""
+    count = inventory.revoke(bootstrap.registry(home), vehicle)
+    said = json.dumps({"vehicle": vehicle, "revoked": count})
+    click.echo(said if as_json else f"{vehicle}: {count} certificate{'' if count == 1 else 's'} revoked")
+
+
+@server.command()
+@_json
+@click.pass_obj
+def vehicles(home: Home, as_json: bool) -> None:
+    """Who runs what, as last reported, and what is ordered."""
+    held = bootstrap.registry(home)
+    found = (inventory.status(held, vehicle_id) for vehicle_id in held.vehicle_ids())
+    if as_json:
+        click.echo(json.dumps([_facts(status) for status in found], indent=2))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("vehicle", "ECU", "runs", "ordered", "last attempt", box=box.SIMPLE_HEAD, pad_edge=False)
+    for status in found:
+        head = f"[bold]{status.vehicle.vehicle_id}[/]\n[dim]{_seen(status)}[/]"
+        for number, ecu in enumerate(status.ecus):
+            table.add_row(head if number == 0 else "", *_row(ecu))
+    if table.row_count == 0:
+        click.echo("no vehicle yet: `cellward server enrol-token VEHICLE` lets one enrol")
+        return
+    Console().print(table)
+
+
+def _row(ecu: EcuStatus) -> tuple[str, ...]:
+    runs = f"{ecu.installed.version} (counter {ecu.installed.release_counter})" if ecu.installed else "-"
+    code = ecu.result.code if ecu.result else "-"
+    colour = "green" if code == "ok" else "red" if ecu.result else "dim"
+    return (
+        f"{ecu.ecu.ecu_id}\n[dim]{ecu.ecu.hardware_id}[/]",
+        runs,
+        ecu.ordered or "-",
+        f"[{colour}]{code}[/]",
+    )
+
+
+def _seen(status: VehicleStatus) -> str:
+    certificate = status.certificate
+    if certificate is None or certificate.revoked:
+        return "certificate revoked"
+    seen = f"seen {status.last_seen:%Y-%m-%d %H:%M}" if status.last_seen else "not seen yet"
+    return f"{seen}\ncertificate until {certificate.not_after:%Y-%m-%d}"
+
+
+def _facts(status: VehicleStatus) -> dict[str, object]:
+    certificate = status.certificate
+    return {
+        "vehicle": status.vehicle.vehicle_id,
+        "enrolled": f"{status.vehicle.enrolled:%Y-%m-%dT%H:%M:%SZ}",
+        "last_seen": f"{status.last_seen:%Y-%m-%dT%H:%M:%SZ}" if status.last_seen else None,
+        "certificate": None
+        if certificate is None
+        else {
+            "serial": certificate.serial,
+            "not_after": f"{certificate.not_after:%Y-%m-%dT%H:%M:%SZ}",
+            "revoked": certificate.revoked,
+        },
+        "ecus": [
+            {
+                "ecu_id": ecu.ecu.ecu_id,
+                "hardware_id": ecu.ecu.hardware_id,
+                "ordered": ecu.ordered,
+                "installed": ecu.installed.to_json() if ecu.installed else None,
+                "result": ecu.result.to_json() if ecu.result else None,
+                "attacks_detected": ecu.attacks_detected,
+            }
+            for ecu in status.ecus
+        ],
+    }

@@ -1,0 +1,1 @@
+"""What vehicles talk to: two TLS listeners in one process."""

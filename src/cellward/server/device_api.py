@@ -1,0 +1,133 @@
+"""The listener for enrolled vehicles (docs/formats/uptane.md). The vehicle is the certificate's."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from cellward.core.errors import CellwardError, FormatRefused
+from cellward.core.metadata import MAX_MANIFEST_SIZE, Role, parse_file_name
+from cellward.ports.registry import Certificate, Registry, Vehicle
+from cellward.ports.store import RangedStore, Store
+from cellward.publish.director import Director
+from cellward.publish.images import ImageRepository
+from cellward.rollout import inventory
+from cellward.server import artefacts
+from cellward.server.lane import Lane
+from cellward.server.problem import HANDLERS, not_found
+from cellward.server.requests import Peer, peer_of, read_body
+
+HINT_SECONDS = 1.0
+logger = logging.getLogger("cellward.server")
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class Repositories:
+    """Everything the devices' listener serves from."""
+
+    registry: Registry
+    director: Director
+    images: ImageRepository
+    image_metadata: Store
+    artefacts: RangedStore
+
+
+class DeviceApi:
+    def __init__(self, repositories: Repositories, lane: Lane, clock: Clock) -> None:
+        self._it = repositories
+        self._lane = lane
+        self._clock = clock
+        self._image_hints: tuple[float, dict[str, int]] = (0.0, {})
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/v1/report", self.report, methods=["POST"]),
+                Route("/v1/director/{name}", self.director, methods=["GET"]),
+                Route("/v1/image/{name}", self.image, methods=["GET"]),
+                Route("/v1/artefacts/{hardware}/{file}", self.artefact, methods=["GET"]),
+            ],
+            exception_handlers=HANDLERS,
+        )
+
+    async def report(self, request: Request) -> Response:
+        body = await read_body(request, MAX_MANIFEST_SIZE)
+        return JSONResponse(await self._lane.run(self._report, peer_of(request), body))
+
+    async def director(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        data = await self._lane.run(self._director_file, peer_of(request), name)
+        return _metadata(name, data, "private")
+
+    async def image(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        data = await self._lane.run(self._image_file, peer_of(request), name)
+        return _metadata(name, data, "public")
+
+    async def artefact(self, request: Request) -> Response:
+        await self._lane.run(self._authenticate, peer_of(request))
+        name = f"{request.path_params['hardware']}/{request.path_params['file']}"
+        return artefacts.answer(request, self._it.artefacts, name)
+
+    # --- in the lane
+
+    def _authenticate(self, peer: Peer) -> Certificate:
+        return inventory.authenticate(self._it.registry, peer.serial, peer.common_name, self._clock())
+
+    def _vehicle(self, peer: Peer) -> tuple[Certificate, Vehicle]:
+        certificate = self._authenticate(peer)
+        return certificate, inventory.known_vehicle(self._it.registry, certificate.vehicle_id)
+
+    def _report(self, peer: Peer, body: bytes) -> dict[str, dict[str, int]]:
+        certificate, vehicle = self._vehicle(peer)
+        now = self._clock()
+        inventory.accept_report(self._it.registry, certificate, vehicle, body, now)
+        issue = self._it.director.current(vehicle, now)
+        root = self._it.director.roots.newest().signed.version
+        return {"director": {"root": root, "timestamp": issue.version}, "image": self._image_versions(now)}
+
+    def _director_file(self, peer: Peer, name: str) -> bytes | None:
+        _, vehicle = self._vehicle(peer)
+        return self._it.director.file(vehicle, _checked(name), self._clock())
+
+    def _image_file(self, peer: Peer, name: str) -> bytes | None:
+        self._authenticate(peer)
+        if parse_file_name(_checked(name))[0] is Role.TIMESTAMP:
+            self._image_versions(self._clock())
+        return self._it.image_metadata.read(name)
+
+    def _image_versions(self, now: datetime) -> dict[str, int]:
+        """Looked at once a second: hints may be that old. Renews what is about to expire."""
+        read_at, versions = self._image_hints
+        if not versions or time.monotonic() - read_at > HINT_SECONDS:
+            try:
+                self._it.images.renew_online(now)
+            except CellwardError as error:
+                logger.warning("%s", error)  # what there is stays good for half of its lifetime
+            root = self._it.images.roots.newest().signed.version
+            versions = {"root": root, "timestamp": self._it.images.timestamp().version}
+            self._image_hints = (time.monotonic(), versions)
+        return versions
+
+
+def _checked(name: str) -> str:
+    try:
+        parse_file_name(name)
+    except FormatRefused as error:
+        raise not_found(f"metadata {name[:80]!r}") from error
+    return name
+
+
+def _metadata(name: str, data: bytes | None, scope: str) -> Response:
+    if data is None:
+        raise not_found(f"metadata {name}")
+    fixed = parse_file_name(name)[1] is not None
+    caching = f"{scope}, max-age=31536000, immutable" if fixed else "no-cache"
+    return Response(data, headers={"Cache-Control": caching}, media_type="application/json")
