@@ -5,7 +5,7 @@ questions, not for every boot. Counted is what the core steps over: a conditiona
 does not execute counts, as it does for QEMU's -icount.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from cellward.core.slots import Hardware, Stage
 from cellward.vbms.registers import ACTIVE_BASE, ROM_BASE, ROM_SIZE
@@ -33,8 +33,10 @@ class InstructionCounter:
     A count is exact whenever the core stands still; a milestone's is exact to the end of its block.
     """
 
-    def __init__(self, hardware: Hardware) -> None:
+    def __init__(self, hardware: Hardware, parts: Mapping[str, range] | None = None) -> None:
+        """`parts` are counted by themselves and taken from the region that they lie in."""
         self._regions = {
+            **(parts or {}),
             "rom": range(ROM_BASE, ROM_BASE + ROM_SIZE),
             **{
                 str(stage): range(
@@ -77,7 +79,7 @@ class InstructionCounter:
 
     @property
     def by_region(self) -> dict[str, int]:
-        """Instructions since the reset: rom, loader, app."""
+        """Instructions since the reset: the parts, rom, loader, app."""
         return {name: cell[0] for name, cell in self._cells.items()}
 
     @property
