@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,8 +34,9 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
 
     Raises Unavailable (storage.full, storage.failed); `path` then still holds what it held.
     """
+    temporary = path.parent / f".{path.name[:32]}.{os.urandom(8).hex()}"
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _failed(path, error) from error
     try:
@@ -45,10 +45,10 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise _failed(path, error) from error
 
 
@@ -73,10 +73,11 @@ def _failed(path: Path, error: OSError) -> CellwardError:
 
 
 class DirectoryStore:
-    """A Store in a folder, which is made when something is first written."""
+    """A Store in a folder, which is made when something is first written; `mode` is its files'."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mode: int = 0o644) -> None:
         self._folder = folder
+        self._mode = mode
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
@@ -102,7 +103,7 @@ class DirectoryStore:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _failed(path, error) from error
-        write_file(path, data)
+        write_file(path, data, self._mode)
 
     def write_once(self, name: str, data: bytes) -> None:
         held = self.read(name)

@@ -1,6 +1,5 @@
 """`cellward image`: sign, show and verify MCUboot images."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,10 +77,16 @@ def sign(
     bootstrap.write_file(output, signed.data)
     facts = _signed_facts(read, signed, signer, output)
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        _echo_json(facts)
     else:
         click.echo(f"signed {stage} {signed.version} for {hardware}, security counter {counter}")
         click.echo("\n".join(f"  {name:<9} {value}" for name, value in facts.items() if value))
+
+
+def _echo_json(facts: dict[str, object]) -> None:
+    import json
+
+    click.echo(json.dumps(facts, indent=2))
 
 
 def _read_firmware(path: Path) -> bytes:
@@ -120,7 +125,7 @@ def show(file: Path, as_json: bool) -> None:
 
     shown = decode(bootstrap.read_file(file, MAX_IMAGE), str(file))
     if as_json:
-        click.echo(json.dumps(facts(shown), indent=2))
+        _echo_json(facts(shown))
     else:
         print_tables(str(file), shown)
 
@@ -189,7 +194,7 @@ def _report(verified: Image, key: PublicKey, unchecked: list[str], as_json: bool
         "not_checked": unchecked,
     }
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        _echo_json(facts)
         return
     click.echo(f"verified: image {verified.version}, security counter {verified.counter}")
     click.echo(f"  digest       {verified.digest.hex()}")

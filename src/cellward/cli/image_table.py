@@ -67,11 +67,17 @@ def print_tables(name: str, shown: Image) -> None:
 
     console = Console()
     header = Table(
-        "field", "value", box=box.SIMPLE_HEAD, pad_edge=False, title=Text(name), title_justify="left"
+        "field",
+        "value",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=0,
+        title=Text(name),
+        title_justify="left",
     )
     for field, value in _header_rows(shown):
         header.add_row(field, Text(value, overflow="fold"))
-    tlvs = Table("TLV", "bytes", "signed", "meaning", "value", box=box.SIMPLE_HEAD, pad_edge=False)
+    tlvs = Table("TLV", "bytes", "signed", "meaning", "value", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for entry in shown.entries:
         signed = "yes" if entry.protected else "no"
         tlvs.add_row(

@@ -1,11 +1,11 @@
 """The `cellward` program: finds the sub-command, and turns a refusal into one line and exit 1."""
 
-import json
 import os
 import sys
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 import click
 
@@ -65,6 +65,8 @@ def report(error: CellwardError, as_json: bool) -> None:
     """One line for people, or one JSON object on the same stream for programs that asked for it."""
     verb = "refused" if isinstance(error, Refused) else "failed"
     if as_json:
+        import json
+
         said = {
             "code": error.code,
             "subject": error.subject,
@@ -86,17 +88,31 @@ def run() -> None:
     """Entry point. Exit status 1 refused, 2 usage, 70 a bug."""
     sys.excepthook = _bug
     try:
-        sys.exit(cellward.main(standalone_mode=False) or 0)
+        status = int(cellward.main(standalone_mode=False) or 0)
     except CellwardError as error:
         report(error, as_json="--json" in sys.argv)
-        sys.exit(EXIT_REFUSED)
+        status = EXIT_REFUSED
     except click.exceptions.Abort:
-        sys.exit(130)
+        status = 130
     except click.exceptions.Exit as exit_:
-        sys.exit(exit_.exit_code)
+        status = exit_.exit_code
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        status = error.exit_code
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """Exit without freeing every object first, as mypy does: a tenth of `image sign`.
+
+    Every command has closed and synced what it opened by then.
+    """
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # nobody reads any more (`cellward … | head`)
+        status = status or 1
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Public keys: MCUboot's encoding, fingerprints, and verification over a digest.
 
 Only ECDSA P-256 so far; an algorithm is decided by the key, never by the message.
+`serialization` is imported where it is used: it costs signing a fifth of its start-up.
 """
 
 import hashlib
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import (
     Prehashed,
@@ -25,6 +26,18 @@ P256_SPKI_SIZE = 91
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 # DER of two 256-bit integers (RFC 3279 section 2.2.3): 8 with one byte each, 72 with both padded.
 P256_SIGNATURE_SIZES = range(8, 73)
+
+
+class _OverDigest(ec.ECDSA):
+    """ECDSA over a SHA-256 digest: ec.ECDSA(Prehashed(SHA256())).
+
+    Its constructor would import RSA, padding and every cipher, for a check of another option.
+    """
+
+    algorithm = Prehashed(hashes.SHA256())
+    deterministic_signing = False
+
+    def __init__(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,8 @@ class PublicKey:
 
     @classmethod
     def from_cryptography(cls, key: ec.EllipticCurvePublicKey) -> "PublicKey":
+        from cryptography.hazmat.primitives import serialization
+
         return cls(
             key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         )
@@ -55,6 +70,8 @@ class PublicKey:
     @classmethod
     def from_pem(cls, pem: bytes) -> "PublicKey":
         """Raises FormatRefused (key.format) for anything but a PEM P-256 public key."""
+        from cryptography.hazmat.primitives import serialization
+
         try:
             key = serialization.load_pem_public_key(pem)
         except (ValueError, UnsupportedAlgorithm) as error:
@@ -87,6 +104,8 @@ class PublicKey:
         return self.key_hash.hex()
 
     def pem(self) -> bytes:
+        from cryptography.hazmat.primitives import serialization
+
         return self.cryptography.public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
@@ -97,7 +116,7 @@ class PublicKey:
         Raises TrustRefused with the caller's `code` and `subject`.
         """
         try:
-            self.cryptography.verify(signature, digest, ec.ECDSA(Prehashed(hashes.SHA256())))
+            self.cryptography.verify(signature, digest, _OverDigest())
         except (InvalidSignature, ValueError) as error:
             raise TrustRefused(
                 code,

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pkcs11
-from pkcs11 import exceptions as ck
-
+from cellward.adapters.pkcs11.vendor import ck, pkcs11
 from cellward.core.errors import CellwardError, Code, Unavailable
 
 if TYPE_CHECKING:

@@ -4,18 +4,13 @@ It is no hardware: whoever reads the directory and the PIN has the keys (docs/li
 configuration is private to this process, so a SoftHSM that the user has is neither seen nor changed.
 """
 
-import ctypes
-import secrets
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pkcs11
-from pkcs11 import exceptions as ck
-
 from cellward.adapters.pkcs11.lane import LANE, Module, failed, unreadable
 from cellward.adapters.pkcs11.pin import Pin, read_pin
+from cellward.adapters.pkcs11.vendor import ck, pkcs11
 from cellward.core.errors import Code, FormatRefused, Unavailable
 
 LABEL = "cellward"
@@ -65,11 +60,15 @@ class SoftHsm:
 
     def make_pin(self) -> str:
         """24 digits, 80 bits: the key that SoftHSM derives from it can be guessed offline."""
+        import secrets
+
         if not self.pin.exists():
             self.write(self.pin, f"{secrets.randbelow(10**24):024}\n".encode(), 0o600)
         return self.read_pin()
 
     def _create(self, pin: Pin) -> None:
+        import shutil
+
         new = self.tokens.with_suffix(".new")
         try:
             shutil.rmtree(new, ignore_errors=True)
@@ -132,6 +131,9 @@ def _initialise(module: Module, pin: str) -> None:
     SoftHSM's own tool takes PINs in argv. The security officer's PIN is thrown away: nobody can
     set another user PIN or erase the token through its interface.
     """
+    import ctypes
+    import secrets
+
     officer = secrets.token_hex(16)
     slot = LANE.library(module).get_slots()[0]
     c = ctypes.CDLL(module.path)

@@ -1,15 +1,11 @@
 """A token behind a URI: its session, its keys, signatures with one of them."""
 
-import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-import pkcs11
-from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass, TokenFlag
-from pkcs11 import exceptions as ck
-
 from cellward.adapters.pkcs11.lane import LANE, LOST, Module, failed
 from cellward.adapters.pkcs11.pin import Pin
+from cellward.adapters.pkcs11.vendor import Attribute, KeyType, ObjectClass, ck, pkcs11
 from cellward.core.errors import Code, FormatRefused, PolicyRefused, Refused, Unavailable
 from cellward.core.keys import DIGEST_SIZE, P256_SPKI_PREFIX, PublicKey, encode_signature
 from cellward.ports.signer import KeyAttributes, StoredKey
@@ -19,6 +15,7 @@ if TYPE_CHECKING:
     from pkcs11._pkcs11 import lib as Library  # noqa: N812  a class, for all its name
 
 T = TypeVar("T")
+
 P256_PARAMS = bytes.fromhex("06082a8648ce3d030107")  # OID of secp256r1 (RFC 5480)
 # Verified on SoftHSM: reading the value, flipping a flag and wrapping are all refused afterwards.
 PRIVATE_TEMPLATE = {
@@ -84,7 +81,7 @@ class Token:
         return session
 
     def _select(self, library: "Library") -> pkcs11.Token:
-        tokens = [token for token in _tokens(library) if TokenFlag.TOKEN_INITIALIZED in token.flags]
+        tokens = [token for token in _tokens(library) if pkcs11.TokenFlag.TOKEN_INITIALIZED in token.flags]
         matching = [token for token in tokens if self._matches(token)]
         if len(matching) == 1:
             return matching[0]
@@ -159,7 +156,7 @@ class TokenSigner:
                     found=f"{found.fingerprint[:16]}: the token that came back is another",
                 )
         # SoftHSM has no CKM_ECDSA_SHA256, so the digest is the caller's.
-        raw: bytes = self._key.sign(digest, mechanism=Mechanism.ECDSA)
+        raw: bytes = self._key.sign(digest, mechanism=pkcs11.Mechanism.ECDSA)
         return raw
 
     def _load(self, session: pkcs11.Session) -> tuple[pkcs11.SignMixin, PublicKey]:
@@ -209,12 +206,14 @@ class TokenKeyStore:
     def _create(self, session: pkcs11.Session, label: str) -> StoredKey:
         if _private_keys(session, label):
             raise Refused(Code.KEY_EXISTS, f"key {label}", expected="a new label", found="a key of that name")
+        import secrets
+
         curve = session.create_domain_parameters(KeyType.EC, {Attribute.EC_PARAMS: P256_PARAMS}, local=True)
         _, private = curve.generate_keypair(
             id=secrets.token_bytes(16),
             label=label,
             store=True,
-            capabilities=MechanismFlag.SIGN | MechanismFlag.VERIFY,
+            capabilities=pkcs11.MechanismFlag.SIGN | pkcs11.MechanismFlag.VERIFY,
             public_template={Attribute.MODIFIABLE: False},
             private_template=PRIVATE_TEMPLATE,
         )
