@@ -6,7 +6,8 @@ Unicorn's traps that shaped this file (each gave wrong results once):
   instruction and a VM never outlives its reset;
 - `emu_stop` inside a register access stops *at* the access, which runs again when resumed: the
   repeated access is swallowed, and only plain stores are resumed at all;
-- an exception must not leave a callback of a read: ctypes would print it and go on.
+- an exception must not leave a callback of a read: ctypes would print it and go on;
+- a word access across two registers arrives as two aligned ones: it cannot be told and refused.
 """
 
 import ctypes
@@ -101,7 +102,7 @@ class Cpu:
         self._halt = Halt.BUDGET
         self._replay: tuple[int, int] | None = None
         self.fault: Fault | None = None
-        self._address = 0
+        self._address: int | None = None
         self._uc: Any = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
         self._map_memory(rom)
         for base in bus:
@@ -159,7 +160,7 @@ class Cpu:
         try:
             self._uc.emu_start(self._pc, NEVER, count=instructions)
         except unicorn.UcError as error:
-            self._fail(str(error), self._address)
+            self._fail(str(error), self._address)  # no address: the instruction itself
         pc = self._uc.reg_read(arm_const.UC_ARM_REG_PC)
         if self._counter is not None:
             self._counter.stop(pc, self._uc.mem_read)
@@ -185,9 +186,9 @@ class Cpu:
         self._address = address
         return False
 
-    def _fail(self, what: str, address: int) -> None:
+    def _fail(self, what: str, address: int | None) -> None:
         pc = self._uc.reg_read(arm_const.UC_ARM_REG_PC)
-        self.fault = Fault(what, pc, address)
+        self.fault = Fault(what, pc, pc if address is None else address)
         self._halt = Halt.FAULT
 
     def _stop(self, halt: Halt) -> None:

@@ -188,8 +188,7 @@ class Machine:
     def _begin(self, cause: ResetCause) -> None:
         """Reset everything that a reset resets, and start at the ROM's vector."""
         self._free()
-        for peripheral in self._bus.values():
-            peripheral.reset()
+        self._reset_peripherals()
         self._system.cause = cause
         if self.counter is not None:
             self.counter.reset()
@@ -197,6 +196,11 @@ class Machine:
         self._boots.append(self._boot)
         self._unsettled += 1
         self._cpu = Cpu(self._rom, self._banks, self._bus, self.counter)
+
+    def _reset_peripherals(self) -> None:
+        """Contactors open, latches clear, bank a is active."""
+        for peripheral in self._bus.values():
+            peripheral.reset()
 
     def _end(self, outcome: Outcome) -> None:
         if self._cpu is not None:
@@ -265,8 +269,9 @@ class Machine:
         self._end(Outcome.RESET)
         if self._unsettled >= MAX_UNSETTLED_BOOTS:
             self._boot.outcome = Outcome.HANG
-            return
-        self._begin(cause)
+            self._reset_peripherals()
+        else:
+            self._begin(cause)
 
     def _hardware_event(self, code: Code, expected: int, found: int) -> None:
         self.event(Where.HARDWARE, self._system.active, STATUS_WORDS[code], expected, found)

@@ -1,0 +1,236 @@
+"""The promises of ports.module, over the fake, the machine in this process, and one behind its link."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from cellward.adapters.modulelink import spawn
+from cellward.core.banks import State
+from cellward.core.errors import Code, ModuleRefused, Unavailable
+from cellward.core.slots import (
+    BMS_M33,
+    MAGIC_FROM_END,
+    OTP_LIFECYCLE,
+    OTP_SERIAL,
+    TRAILER_MAGIC,
+    Stage,
+)
+from cellward.ports.module import BenchModule, Conditions, Lifecycle, Outcome, Torn
+from cellward.vbms.bench import VirtualModule
+from cellward.vbms.plant import Order, provision
+from cellward.vbms.state import create
+from tests.fakes.module import FakeModule
+from tests.firmware.rig import KEY, release
+
+PAGE = BMS_M33.page_size
+APP = BMS_M33.app.offset
+
+
+@contextmanager
+def fake(_: Path) -> Iterator[BenchModule]:
+    module = FakeModule(powered=False, outcome=Outcome.OFF)
+    yield module
+
+
+@contextmanager
+def in_process(folder: Path) -> Iterator[BenchModule]:
+    create(folder / "m.state", BMS_M33, "M0001")
+    module = VirtualModule(folder / "m.state")
+    yield module
+    module.close()
+
+
+@contextmanager
+def behind_link(folder: Path) -> Iterator[BenchModule]:
+    create(folder / "m.state", BMS_M33, "M0001")
+    with spawn(folder / "m.state") as module:
+        yield module
+
+
+@pytest.fixture(params=[fake, in_process, behind_link], ids=lambda make: make.__name__)
+def blank(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BenchModule]:
+    """A blank module with power."""
+    with request.param(tmp_path) as module:
+        module.power_on()
+        yield module
+
+
+@pytest.fixture
+def running(blank: BenchModule) -> BenchModule:
+    """Provisioned with 1.3.0, counter 6, and running it from bank a."""
+    assert provision(blank, Order(BMS_M33, [KEY.public.key_hash], dict(release("1.3.0", 6))), bytes)
+    blank.power_off()
+    blank.power_on()
+    assert blank.status().outcome is Outcome.RUNNING
+    return blank
+
+
+def refused(code: Code, call: Callable[[], object]) -> None:
+    with pytest.raises(ModuleRefused) as caught:
+        call()
+    assert caught.value.code is code
+
+
+def install(module: BenchModule, bank: str, version: str, counter: int) -> None:
+    module.erase_page(bank, BMS_M33.trailer.offset)
+    for stage, image in release(version, counter).items():
+        slot, data = BMS_M33.slot(stage), image + b"\xff" * (-len(image) % 8)
+        for offset in range(slot.offset, slot.offset + len(data), PAGE):
+            module.erase_page(bank, offset)
+        module.program(bank, slot.offset, data)
+    module.program(bank, BMS_M33.bank_size - MAGIC_FROM_END, TRAILER_MAGIC)
+
+
+def test_a_blank_module_recovers(blank: BenchModule) -> None:
+    status = blank.status()
+    assert (status.serial, status.hardware, status.lifecycle) == ("M0001", "bms-m33", Lifecycle.BLANK)
+    assert (status.outcome, status.counter, status.slot_keys) == (Outcome.RECOVERY, 0, ())
+    assert [bank.state for bank in status.banks] == [State.EMPTY, State.EMPTY]
+    (report,) = blank.reports()
+    assert (report.cause, report.outcome) == ("power", Outcome.RECOVERY)
+    assert report.reached("recovery")
+
+
+def test_reads_what_was_programmed_over_erased_flash(blank: BenchModule) -> None:
+    data = bytes(range(256)) * 300  # more than one frame of the link
+    for offset in range(APP, APP + len(data), PAGE):
+        blank.erase_page("b", offset)
+    blank.program("b", APP, data)
+    assert blank.read("b", APP, len(data)) == data
+    assert blank.read("b", APP + len(data), 8) == b"\xff" * 8
+    assert blank.read("a", APP, 16) == b"\xff" * 16
+    blank.erase_page("b", APP)
+    assert blank.read("b", APP, PAGE + 8) == b"\xff" * PAGE + data[PAGE : PAGE + 8]
+
+
+def test_refuses_what_the_silicon_would_spoil(blank: BenchModule) -> None:
+    blank.program("b", 16, b"\x55" * 16)
+    refused(Code.FLASH_UNERASED, lambda: blank.program("b", 24, b"\x00" * 8))
+    refused(Code.FLASH_UNERASED, lambda: blank.program("b", 8, b"\x11" * 16))
+    assert blank.read("b", 8, 32) == b"\x11" * 8 + b"\x55" * 16 + b"\xff" * 8
+    for offset, data in ((4, b"\0" * 8), (32, b"\0" * 7), (32, b"")):
+        refused(Code.FLASH_ALIGNMENT, partial(blank.program, "b", offset, data))
+    refused(Code.FLASH_ALIGNMENT, lambda: blank.erase_page("b", 8))
+    size = BMS_M33.bank_size
+    refused(Code.FLASH_RANGE, lambda: blank.program("b", size, b"\0" * 8))
+    refused(Code.FLASH_RANGE, lambda: blank.program("b", -8, b"\0" * 8))
+    refused(Code.FLASH_RANGE, lambda: blank.erase_page("b", size))
+    refused(Code.FLASH_RANGE, lambda: blank.read("b", size - 4, 8))
+    refused(Code.FLASH_RANGE, lambda: blank.read("b", 0, -1))
+    refused(Code.FLASH_RANGE, lambda: blank.read("c", 0, 8))
+
+
+def test_the_running_bank_is_locked_and_the_other_is_not(running: BenchModule) -> None:
+    before = running.read("a", 0, 64)
+    refused(Code.FLASH_LOCKED, lambda: running.erase_page("a", 0))
+    refused(Code.FLASH_LOCKED, lambda: running.program("a", BMS_M33.app.end - 8, b"\0" * 8))
+    assert running.read("a", 0, 64) == before
+    running.erase_page("b", 0)
+    running.program("b", 0, b"\0" * 8)
+
+
+def test_an_update_commits(running: BenchModule) -> None:
+    install(running, "b", "1.4.0", 7)
+    reports = running.reset()
+    assert [report.outcome for report in reports] == [Outcome.RESET, Outcome.RUNNING]
+    assert reports[0].cause == "pin"
+    assert reports[0].reached("confirmed")
+    assert reports == running.reports()
+    status = running.status()
+    assert (status.active_bank, status.counter) == ("b", 7)
+    assert status.bank("b").state is State.CONFIRMED
+    install(running, "a", "1.3.0", 6)  # authentic, and below the counter: never again
+    running.reset()
+    assert running.status().active_bank == "b"
+
+
+def test_contactors_follow_the_request(running: BenchModule) -> None:
+    assert not running.telemetry().contactors_closed
+    running.set_close_request(True)
+    running.advance(100)
+    telemetry = running.telemetry()
+    assert (telemetry.close_requested, telemetry.contactors_closed) == (True, True)
+    running.reset()
+    running.set_close_request(False)
+    running.advance(100)
+    assert not running.telemetry().contactors_closed
+
+
+def test_conditions_are_measured(running: BenchModule) -> None:
+    assert running.telemetry().front_end_answers
+    running.set_conditions(Conditions(front_end_dead=True, welded_contactor=True, supply_mv=9000))
+    telemetry = running.telemetry()
+    assert (telemetry.front_end_answers, telemetry.contactors_closed) == (False, True)
+    assert telemetry.supply_mv == 9000
+
+
+def test_time_advances(running: BenchModule) -> None:
+    before = running.telemetry().at_ms
+    running.advance(500)
+    assert running.telemetry().at_ms >= before + 500
+
+
+@pytest.mark.parametrize("torn", list(Torn))
+def test_a_cut_takes_the_power_and_leaves_the_rest(running: BenchModule, torn: Torn) -> None:
+    running.erase_page("b", APP)
+    running.cut_power_at(3, torn)
+    refused(Code.POWER_CUT, lambda: running.program("b", APP, b"\x11" * 64))
+    assert running.status().outcome is Outcome.POWER_CUT
+    for call in (
+        lambda: running.erase_page("b", APP),
+        lambda: running.program("b", APP, b"\0" * 8),
+        running.reset,
+        lambda: running.set_close_request(True),
+    ):
+        with pytest.raises(Unavailable) as caught:
+            call()
+        assert caught.value.code is Code.MODULE_ABSENT
+    assert running.read("b", APP, 16) == b"\x11" * 16
+    assert running.read("b", APP + 24, 8) == b"\xff" * 8
+    (report,) = running.power_on()
+    assert (report.cause, report.outcome, report.bank) == ("power", Outcome.RUNNING, "a")
+    running.erase_page("b", APP)  # the order is spent
+
+
+def test_a_cut_can_be_taken_back(blank: BenchModule) -> None:
+    blank.cut_power_at(1, Torn.NONE)
+    blank.cut_power_at(0, Torn.NONE)
+    blank.erase_page("b", 0)
+
+
+def test_fuses_go_one_way_until_the_plant_is_done(blank: BenchModule) -> None:
+    blank.burn(OTP_SERIAL.offset, b"AB01".ljust(16, b"\0"))
+    blank.burn(OTP_SERIAL.offset, b"AB01".ljust(16, b"\0"))
+    assert blank.status().serial == "AB01"
+    refused(Code.OTP_ONE_WAY, lambda: blank.burn(OTP_SERIAL.offset, bytes(4)))
+    refused(Code.FLASH_ALIGNMENT, lambda: blank.burn(OTP_SERIAL.offset + 1, b"\xff" * 4))
+    refused(Code.FLASH_ALIGNMENT, lambda: blank.burn(OTP_SERIAL.offset, b"\xff"))
+    refused(Code.FLASH_RANGE, lambda: blank.burn(0x1FE, b"\xff" * 4))
+    refused(Code.FLASH_RANGE, lambda: blank.burn(-4, b"\xff" * 4))
+    blank.burn(OTP_LIFECYCLE.offset, b"\xff\0\0\0")
+    assert blank.status().lifecycle is Lifecycle.PROVISIONED
+    refused(Code.OTP_LOCKED, lambda: blank.burn(OTP_SERIAL.offset, b"\xff" * 4))
+    assert blank.status().serial == "AB01"
+
+
+def test_power(blank: BenchModule) -> None:
+    reports = blank.power_on()
+    assert reports == blank.reports()  # it had power: nothing happened
+    blank.power_off()
+    blank.power_off()
+    assert blank.status().outcome is Outcome.OFF
+    with pytest.raises(Unavailable):
+        blank.reset()
+    (report,) = blank.power_on()
+    assert report.cause == "power"
+
+
+def test_provisioning_twice_changes_nothing(running: BenchModule) -> None:
+    before = running.status()
+    order = Order(BMS_M33, [KEY.public.key_hash], dict(release("1.3.0", 6)))
+    assert provision(running, order, bytes) is False
+    assert running.status() == before
+    assert set(order.images) == set(Stage)

@@ -1,0 +1,260 @@
+"""A battery module in memory that keeps every promise of the port, without a processor.
+
+Flash and fuses are honest hardware; the boot follows core.banks with images that decode, hold their
+digest and do not go below the counter. `selftest_passes` decides the trial of a pending bank.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from cellward.core.banks import TRANSITIONS, Candidate, Event, State, choose, state_of
+from cellward.core.errors import CellwardError, Code, ModuleRefused, Unavailable
+from cellward.core.image import Image, decode_slot
+from cellward.core.slots import (
+    BANKS,
+    BMS_M33,
+    COPY_DONE_FROM_END,
+    ERASED,
+    IMAGE_OK_FROM_END,
+    OTP_LIFECYCLE,
+    OTP_SERIAL,
+    OTP_SIZE,
+    OTP_SLOT_KEYS,
+    TRAILER_SIZE,
+    WRITE_SIZE,
+    Hardware,
+    Stage,
+    decode_trailer,
+    flag_phrase,
+)
+from cellward.ports.module import (
+    BankStatus,
+    BootReport,
+    Conditions,
+    Lifecycle,
+    Milestone,
+    ModuleStatus,
+    Outcome,
+    Telemetry,
+    Torn,
+)
+
+HEALTHY = Telemetry(
+    at_ms=0,
+    cells_mv=(3700,) * 12,
+    temperatures_dc=(250,) * 4,
+    pack_mv=44_400,
+    current_ma=0,
+    soc_permille=500,
+    supply_mv=12_600,
+    contactors_closed=False,
+    close_requested=False,
+    front_end_answers=True,
+    isolation_fault=False,
+    interlock_open=False,
+    balancing=False,
+)
+
+
+@dataclass
+class FakeModule:
+    hardware: Hardware = BMS_M33
+    serial: str = "M0001"
+    counter: int = 0
+    powered: bool = True
+    selftest_passes: bool = True
+    outcome: Outcome = Outcome.RECOVERY
+    active: int = 0
+    operations: int = 0
+    cut_at: int = 0
+    measured: Telemetry = HEALTHY
+    boots: list[BootReport] = field(default_factory=list)
+    fuses: bytearray = field(default_factory=lambda: bytearray(OTP_SIZE))
+    banks: list[bytearray] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.banks = self.banks or [bytearray([ERASED]) * self.hardware.bank_size for _ in BANKS]
+
+    # --- Module ---
+
+    def status(self) -> ModuleStatus:
+        keys = [bytes(self.fuses[at : at + 32]) for at in range(0, OTP_SLOT_KEYS.size, 32)]
+        burned = bytes(self.fuses[OTP_SERIAL.offset : OTP_SERIAL.offset + OTP_SERIAL.size])
+        return ModuleStatus(
+            serial=burned.rstrip(b"\0").decode() or self.serial,
+            hardware=self.hardware.name,
+            lifecycle=self._lifecycle(),
+            outcome=self.outcome,
+            active_bank=BANKS[self.active],
+            counter=self.counter,
+            slot_keys=tuple(key for key in keys if any(key)),
+            revoked=0,
+            vendor_id=self.hardware.vendor_id,
+            loader_class=self.hardware.class_id(Stage.LOADER),
+            app_class=self.hardware.class_id(Stage.APP),
+            banks=tuple(
+                BankStatus(name, bytes(self.banks[i][-TRAILER_SIZE:])) for i, name in enumerate(BANKS)
+            ),
+            operations=self.operations,
+        )
+
+    def reports(self) -> tuple[BootReport, ...]:
+        return tuple(self.boots)
+
+    def telemetry(self) -> Telemetry:
+        return self.measured
+
+    def read(self, bank: str, offset: int, length: int) -> bytes:
+        self._check_range(bank, offset, length)
+        return bytes(self.banks[BANKS.index(bank)][offset : offset + length])
+
+    def erase_page(self, bank: str, offset: int) -> None:
+        size = self.hardware.page_size
+        self._check_write(bank, offset, size, size)
+        self._operate()
+        self.banks[BANKS.index(bank)][offset : offset + size] = bytes([ERASED]) * size
+
+    def program(self, bank: str, offset: int, data: bytes) -> None:
+        self._check_write(bank, offset, len(data), WRITE_SIZE)
+        target = self.banks[BANKS.index(bank)]
+        for at in range(offset, offset + len(data), WRITE_SIZE):
+            if any(byte != ERASED for byte in target[at : at + WRITE_SIZE]):
+                raise ModuleRefused(Code.FLASH_UNERASED, f"bank {bank}")
+            self._operate()
+            target[at : at + WRITE_SIZE] = data[at - offset : at - offset + WRITE_SIZE]
+
+    def reset(self) -> tuple[BootReport, ...]:
+        self._check_power()
+        self.boots = []
+        return self._boot("pin")
+
+    def set_close_request(self, wanted: bool) -> None:
+        self._check_power()
+        closed = wanted and self.outcome is Outcome.RUNNING
+        self.measured = replace(self.measured, close_requested=wanted, contactors_closed=closed)
+
+    # --- BenchModule ---
+
+    def power_on(self) -> tuple[BootReport, ...]:
+        if self.powered:
+            return self.reports()
+        self.powered = True
+        self.boots = []
+        return self._boot("power")
+
+    def power_off(self) -> None:
+        if self.powered:
+            self._lose_power(Outcome.OFF)
+
+    def burn(self, offset: int, data: bytes) -> None:
+        self._check_power()
+        if offset < 0 or offset + len(data) > OTP_SIZE:
+            raise ModuleRefused(Code.FLASH_RANGE, "fuses")
+        if offset % 4 or len(data) % 4 or not data:
+            raise ModuleRefused(Code.FLASH_ALIGNMENT, "fuses")
+        if self._lifecycle() is not Lifecycle.BLANK:
+            raise ModuleRefused(Code.OTP_LOCKED, "fuses")
+        if any(old & ~new for old, new in zip(self.fuses[offset:], data, strict=False)):
+            raise ModuleRefused(Code.OTP_ONE_WAY, "fuses")
+        self._operate()
+        self.fuses[offset : offset + len(data)] = data
+
+    def set_conditions(self, conditions: Conditions) -> None:
+        self.measured = replace(
+            self.measured,
+            supply_mv=conditions.supply_mv,
+            front_end_answers=not conditions.front_end_dead,
+            contactors_closed=conditions.welded_contactor,
+            isolation_fault=conditions.isolation_fault,
+            interlock_open=conditions.interlock_open,
+        )
+
+    def advance(self, milliseconds: int) -> None:
+        self.measured = replace(self.measured, at_ms=self.measured.at_ms + milliseconds)
+
+    def cut_power_at(self, operation: int, torn: Torn) -> None:
+        self.cut_at = self.operations + operation if operation else 0
+
+    # --- the inside ---
+
+    def _lifecycle(self) -> Lifecycle:
+        word = self.fuses[OTP_LIFECYCLE.offset : OTP_LIFECYCLE.offset + OTP_LIFECYCLE.size]
+        return Lifecycle.PROVISIONED if any(word) else Lifecycle.BLANK
+
+    def _operate(self) -> None:
+        self.operations += 1
+        if self.operations == self.cut_at:
+            self._lose_power(Outcome.POWER_CUT)
+            raise ModuleRefused(Code.POWER_CUT, "module")
+
+    def _lose_power(self, outcome: Outcome) -> None:
+        self.powered = False
+        self.outcome = outcome
+        self.measured = replace(self.measured, contactors_closed=False, close_requested=False)
+
+    def _check_power(self) -> None:
+        if not self.powered:
+            raise Unavailable(Code.MODULE_ABSENT, "module", found="no power")
+
+    def _check_range(self, bank: str, offset: int, length: int) -> None:
+        if bank not in BANKS or offset < 0 or length < 0 or offset + length > self.hardware.bank_size:
+            raise ModuleRefused(Code.FLASH_RANGE, f"bank {bank}")
+
+    def _check_write(self, bank: str, offset: int, length: int, unit: int) -> None:
+        self._check_power()
+        self._check_range(bank, offset, length)
+        if offset % unit or length % unit or not length:
+            raise ModuleRefused(Code.FLASH_ALIGNMENT, f"bank {bank}")
+        if self.outcome is Outcome.RUNNING and BANKS.index(bank) == self.active:
+            raise ModuleRefused(Code.FLASH_LOCKED, f"bank {bank}")
+
+    def _image(self, bank: int, stage: Stage) -> Image | None:
+        slot = self.hardware.slot(stage)
+        try:
+            image = decode_slot(bytes(self.banks[bank][slot.offset : slot.end]))
+        except CellwardError:
+            return None
+        good = image.digest == image.stated_digest and (image.counter or 0) >= self.counter
+        return image if good else None
+
+    def _candidate(self, bank: int) -> Candidate:
+        trailer = decode_trailer(bytes(self.banks[bank][-TRAILER_SIZE:]))
+        app = self._image(bank, Stage.APP)
+        if app is None:
+            return Candidate(trailer, 0, (0, 0, 0, 0))
+        version = app.version
+        parts = (version.major, version.minor, version.revision, version.build)
+        return Candidate(trailer, app.counter or 0, parts)
+
+    def _boot(self, cause: str) -> tuple[BootReport, ...]:
+        candidates = [self._candidate(bank) for bank in range(len(BANKS))]
+        for bank in choose(candidates[0], candidates[1]):
+            if all(self._image(bank, stage) is not None for stage in Stage):
+                return self._run(bank, state_of(candidates[bank].trailer), cause)
+        self.outcome = Outcome.RECOVERY
+        self._report(cause, Outcome.RECOVERY, "rom_entered", "recovery")
+        return self.reports()
+
+    def _run(self, bank: int, state: State, cause: str) -> tuple[BootReport, ...]:
+        self.active = bank
+        if state is State.PENDING:
+            self._flag(bank, COPY_DONE_FROM_END)
+            assert TRANSITIONS[state, Event.START] is State.TRIAL
+            if not self.selftest_passes:
+                self._report(cause, Outcome.RESET, "trial_started", "selftest_failed")
+                return self._boot("software")
+            self._flag(bank, IMAGE_OK_FROM_END)
+            self._report(cause, Outcome.RESET, "trial_started", "selftest_passed", "confirmed")
+            return self._boot("software")
+        app = self._image(bank, Stage.APP)
+        self.counter = max(self.counter, (app.counter if app else 0) or 0)
+        self.outcome = Outcome.RUNNING
+        self._report(cause, Outcome.RUNNING, "rom_entered", "loader_entered", "app_entered", "running")
+        return self.reports()
+
+    def _flag(self, bank: int, from_end: int) -> None:
+        at = self.hardware.bank_size - from_end
+        self.banks[bank][at : at + WRITE_SIZE] = flag_phrase()
+
+    def _report(self, cause: str, outcome: Outcome, *passed: str) -> None:
+        milestones = tuple(Milestone(name, 0, 0) for name in passed)
+        self.boots.append(BootReport(cause, BANKS[self.active], outcome, self.counter, False, milestones, ()))
