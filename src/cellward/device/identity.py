@@ -103,7 +103,7 @@ def enrol(
     """
     check_vehicle_id(vehicle)
     key = key_for(store)
-    body = document.canonical(
+    body = document.encode(
         {
             "token": token,
             "csr": _request(key, vehicle).decode("ascii"),

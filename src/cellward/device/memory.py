@@ -97,7 +97,7 @@ class Memory:
     """Typed access to the Store. Raises Unavailable (storage.*) and FormatRefused (metadata.format)."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.store = store
 
     # --- enrolment ---------------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ class Memory:
 
     def set_device(self, device: Device, factory: bytes) -> None:
         """The factory data first: without device.json nothing is enrolled."""
-        self._store.write("factory.json", factory)
+        self.store.write("factory.json", factory)
         modules = [
             {"serial": entry.serial, "hardware": entry.hardware, "address": entry.address}
             for entry in device.modules
@@ -129,7 +129,7 @@ class Memory:
         self._write("device.json", {"vehicle": device.vehicle, "modules": modules})
 
     def factory(self) -> Factory:
-        data = self._store.read("factory.json")
+        data = self.store.read("factory.json")
         if data is None:
             raise Unavailable(Code.STORAGE_MISSING, "factory.json", expected="the factory data", found="none")
         return decode_factory(data)
@@ -138,7 +138,7 @@ class Memory:
 
     def trusted(self, repository: Repository, factory: Factory) -> TrustedRepository:
         """What was trusted last, every signature verified again; at first the factory's root."""
-        files = {role: self._store.read(_trust_name(repository, role)) for role in Role}
+        files = {role: self.store.read(_trust_name(repository, role)) for role in Role}
         held = {role: data for role, data in files.items() if data is not None}
         return load(repository, {Role.ROOT: factory.root(repository), **held})
 
@@ -149,9 +149,9 @@ class Memory:
             name = _trust_name(state.repository, role)
             data = files.get(role)
             if data is None:
-                self._store.delete(name)
-            elif data != self._store.read(name):
-                self._store.write(name, data)
+                self.store.delete(name)
+            elif data != self.store.read(name):
+                self.store.write(name, data)
 
     # --- reports -----------------------------------------------------------------------------
 
@@ -204,7 +204,7 @@ class Memory:
         self._write(f"attempt/{attempt.serial}.json", tree)
 
     def end(self, serial: str) -> None:
-        self._store.delete(f"attempt/{serial}.json")
+        self.store.delete(f"attempt/{serial}.json")
 
     def rejected(self, serial: str) -> tuple[str, ...]:
         """SHA-256 in hex, sorted, of the images that fell back together."""
@@ -216,7 +216,7 @@ class Memory:
         self._write(f"rejected/{attempt.serial}.json", {"images": images})
 
     def unreject(self, serial: str) -> None:
-        self._store.delete(f"rejected/{serial}.json")
+        self.store.delete(f"rejected/{serial}.json")
 
     # --- what lies in the banks, and downloads -----------------------------------------------
 
@@ -231,25 +231,25 @@ class Memory:
         self._write(f"installed/{serial}.json", tree)
 
     def download(self, sha256: str) -> bytes:
-        return self._store.read(f"download/{sha256}") or b""
+        return self.store.read(f"download/{sha256}") or b""
 
     def set_download(self, sha256: str, data: bytes) -> None:
-        self._store.write(f"download/{sha256}", data)
+        self.store.write(f"download/{sha256}", data)
 
     def forget_downloads(self, keep: frozenset[str] = frozenset()) -> None:
-        for name in list(self._store.names()):
+        for name in list(self.store.names()):
             folder, _, sha256 = name.partition("/")
             if folder == "download" and sha256 not in keep:
-                self._store.delete(name)
+                self.store.delete(name)
 
     # --- JSON --------------------------------------------------------------------------------
 
     def _fields(self, name: str) -> Fields | None:
-        data = self._store.read(name)
+        data = self.store.read(name)
         return None if data is None else Fields(document.decode(data, name, LIMIT), name)
 
     def _write(self, name: str, tree: object) -> None:
-        self._store.write(name, document.canonical(tree))
+        self.store.write(name, document.encode(tree))
 
 
 def _trust_name(repository: Repository, role: Role) -> str:

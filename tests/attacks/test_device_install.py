@@ -1,0 +1,183 @@
+"""Attacks and accidents between verification and commit: the link, the flash, the power, the pack."""
+
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import pytest
+
+from cellward.core.banks import State as BankState
+from cellward.core.errors import Code
+from cellward.core.slots import BMS_M33, Stage
+from cellward.ports.module import Outcome, Torn
+from tests.support.pack import SERIAL, Pack, State, built
+
+APP = f"{SERIAL}/{Stage.APP}"
+
+
+@pytest.fixture
+def pack() -> Pack:
+    made = Pack()
+    made.release("1.4.0", 7)
+    return made
+
+
+def safe(pack: Pack, before: State) -> None:
+    """The running bank as it was, the other one not bootable, the counter where it was."""
+    after = pack.snapshot()
+    assert after.banks[before.active] == before.banks[before.active]
+    assert (after.counter, after.active) == (before.counter, before.active)
+    assert pack.module.status().bank("b").state is BankState.EMPTY
+
+
+def heals(pack: Pack) -> None:
+    assert pack.cycle().outcome == "updated"
+    assert (pack.module.active, pack.module.counter) == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("measured", "code"),
+    [
+        ({"contactors_closed": True}, Code.GATE_CONTACTORS),
+        ({"close_requested": True}, Code.GATE_CONTACTORS),
+        ({"current_ma": -900}, Code.GATE_CURRENT),
+        ({"temperatures_dc": (250, 250, 250, 700)}, Code.GATE_TEMPERATURE),
+        ({"soc_permille": 50}, Code.GATE_CHARGE),
+        ({"supply_mv": 9_000}, Code.GATE_SUPPLY),
+        ({"isolation_fault": True}, Code.GATE_FAULT),
+    ],
+)
+def test_no_gate_no_write(pack: Pack, measured: dict[str, Any], code: Code) -> None:
+    pack.module.measured = replace(pack.module.measured, **measured)
+    before = pack.snapshot()
+    pack.refused(code)
+    assert pack.snapshot().banks == before.banks
+    assert pack.module.operations == 0
+    report = pack.manifests[-1].report(APP)
+    assert report is not None
+    assert report.result is not None
+    assert "degC" in report.result.detail  # what was measured, in the signed report
+
+
+def test_high_voltage_wakes_up_while_writing(pack: Pack) -> None:
+    before = pack.snapshot()
+    program = pack.module.program
+    writes = count()
+
+    def wake(bank: str, offset: int, data: bytes) -> None:
+        program(bank, offset, data)
+        if next(writes) == 1:
+            pack.module.measured = replace(pack.module.measured, close_requested=True)
+
+    pack.module.program = wake  # type: ignore[method-assign]
+    pack.refused(Code.GATE_CONTACTORS)
+    safe(pack, before)
+
+
+def test_a_flash_that_refuses_in_the_middle(pack: Pack) -> None:
+    before = pack.snapshot()
+    pack.module.refuses_at = 3
+    pack.refused(Code.FLASH_UNERASED)
+    safe(pack, before)
+    pack.module.refuses_at = None
+    heals(pack)
+
+
+def test_a_link_that_shows_other_bytes(pack: Pack) -> None:
+    before = pack.snapshot()
+    pack.module.flips = BMS_M33.app.offset + 5000
+    # The running bank is read over the same link: its app does not verify, and is ordered anyway.
+    error = pack.refused(Code.FLASH_READBACK)
+    assert "0x" in error.expected
+    safe(pack, before)
+    pack.module.flips = None
+    heals(pack)
+
+
+def test_a_trailer_that_does_not_clear(pack: Pack) -> None:
+    """VW Simos18: an erase that did not take, and the old valid mark stands over new bytes."""
+    pack.module.banks[1][:] = pack.module.banks[0]
+    erase = pack.module.erase_page
+
+    def lazy(bank: str, offset: int) -> None:
+        if offset != BMS_M33.trailer.offset:
+            erase(bank, offset)
+
+    pack.module.erase_page = lazy  # type: ignore[method-assign]
+    before = pack.snapshot()
+    pack.refused(Code.FLASH_READBACK)
+    assert pack.snapshot().banks == before.banks
+
+
+def test_a_file_swapped_after_verification(pack: Pack) -> None:
+    """TOCTOU: whoever can write the state directory swaps the download between verify and flash."""
+    evil = built(Stage.APP, "1.4.0", 7, signer="thief")
+    target = pack.published["bms-m33/app-1.4.0.img"]
+    telemetry = pack.module.telemetry
+
+    def swap() -> object:
+        pack.memory.set_download(target.sha256, evil)
+        return telemetry()
+
+    pack.module.telemetry = swap  # type: ignore[method-assign,assignment]
+    assert pack.cycle().outcome == "updated"
+    start = BMS_M33.app.offset
+    assert bytes(pack.module.banks[1][start : start + target.length]) == built(Stage.APP, "1.4.0", 7)
+
+
+def test_a_file_swapped_before_verification(pack: Pack) -> None:
+    target = pack.published["bms-m33/app-1.4.0.img"]
+    good = built(Stage.APP, "1.4.0", 7)
+    pack.memory.set_download(target.sha256, good[:9000] + bytes([good[9000] ^ 1]) + good[9001:])
+    before = pack.snapshot()
+    pack.refused(Code.TARGET_HASH)
+    assert pack.snapshot().banks == before.banks
+    heals(pack)
+
+
+def test_a_module_that_changed_banks_since_the_plan(pack: Pack) -> None:
+    telemetry = pack.module.telemetry
+
+    def flip() -> object:
+        pack.module.active = 1
+        return telemetry()
+
+    pack.module.telemetry = flip  # type: ignore[method-assign,assignment]
+    pack.refused(Code.PLAN_INCOMPLETE)
+    assert pack.module.operations == 0
+
+
+def operations_of_an_update() -> int:
+    pack = Pack()
+    pack.release("1.4.0", 7)
+    pack.cycle()
+    return pack.module.operations
+
+
+def cuts() -> list[int]:
+    """First, last, and an even choice between: every operation is cut in the module's own tests."""
+    total = operations_of_an_update()
+    return sorted({1, 2, 3, *range(4, total, total // 12), total - 1, total})
+
+
+@pytest.mark.parametrize("operation", cuts())
+def test_a_power_cut_in_mid_flash(pack: Pack, operation: int) -> None:
+    before = pack.snapshot()
+    pack.module.cut_power_at(operation, Torn.NONE)
+    pack.refused(Code.POWER_CUT)
+    safe(pack, before)
+    pack.module.power_on()
+    assert pack.module.status().outcome is Outcome.RUNNING
+    assert (pack.module.active, pack.module.counter) == (0, 6)
+    heals(pack)
+
+
+def test_a_trial_is_not_overwritten(pack: Pack) -> None:
+    """The other bank is the only way back of a bank that has not confirmed itself."""
+    pack.cycle()
+    flash = pack.module.banks[1]
+    flash[-24:-16] = b"\xff" * 8  # as if the self-test were still running
+    pack.release("1.5.0", 7)
+    before = pack.snapshot()
+    pack.refused(Code.PLAN_INCOMPLETE)
+    assert pack.snapshot().banks == before.banks
