@@ -106,6 +106,11 @@ def canonical(tree: object) -> bytes:
     return (text or "").encode("utf-8")
 
 
+def encode(tree: object) -> bytes:
+    """The same tree as JSON that everybody reads: canonical JSON leaves control characters bare."""
+    return json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+
+
 def parse_time(text: str, what: str) -> datetime:
     """`2026-11-24T05:31:00Z`. Raises FormatRefused (metadata.format)."""
     if _TIME.fullmatch(text):
@@ -168,7 +173,7 @@ class Fields:
         return parse_time(self.text(name), f"{self.what} {name}")
 
     def fields(self, name: str) -> "Fields":
-        return Fields(self.value(name), f"{self.what} {name[:80]}")
+        return Fields(self.value(name), f"{self.what} {repr(name[:80])[1:-1]}")  # no line break gets out
 
     def optional_fields(self, name: str) -> "Fields | None":
         return None if self.value(name) is None else self.fields(name)

@@ -190,7 +190,10 @@ def parse_targets(data: bytes) -> Metadata[Targets]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         # Only `delegations` are left to python-tuf's own checks; core/trust refuses them all.
         raise FormatRefused(
-            Code.METADATA_FORMAT, "targets metadata", expected="delegations in form", found=str(error)[:80]
+            Code.METADATA_FORMAT,
+            "targets metadata",
+            expected="delegations in form",
+            found=repr(str(error)[:80]),
         ) from error
 
 

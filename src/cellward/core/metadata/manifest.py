@@ -6,6 +6,7 @@ An ECU without a key of its own is vouched for by the Primary, which then signs 
 
 import hashlib
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -81,13 +82,14 @@ class InstallResult:
 
 
 @dataclass(frozen=True)
-class _Signed:
+class _Signed(ABC):
     """Something signed over the canonical JSON of `to_json()`."""
 
     signatures: tuple[ReportSignature, ...] = field(default=(), kw_only=True)
 
+    @abstractmethod
     def to_json(self) -> Json:
-        raise NotImplementedError
+        """What `signed` holds."""
 
     @property
     def digest(self) -> bytes:
@@ -148,11 +150,11 @@ class Manifest(_Signed):
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Canonical JSON, so that equal manifests are equal bytes.
+    """JSON with sorted keys: equal manifests are equal bytes. The signatures are over canonical JSON.
 
     Raises FormatRefused for what `decode_manifest` would refuse: nobody sends what nobody reads.
     """
-    data = document.canonical(manifest.envelope())
+    data = document.encode(manifest.envelope())
     decode_manifest(data)
     return data
 

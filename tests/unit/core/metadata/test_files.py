@@ -1,0 +1,322 @@
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from cellward.core.errors import Code, FormatRefused, TrustRefused
+from cellward.core.metadata import (
+    RULES,
+    Repository,
+    Role,
+    RoleKeys,
+    attach,
+    digest_to_sign,
+    encode,
+    expiry,
+    file_name,
+    make_director_targets,
+    make_root,
+    make_targets,
+    parse_file_name,
+    parse_root,
+    parse_snapshot,
+    parse_targets,
+    parse_timestamp,
+    public_key,
+    role_keys,
+    signed_bytes,
+    tuf_key,
+    vehicle_id_of,
+)
+from tests.support.uptane import (
+    DIRECTOR_OWNER,
+    IMAGE_OWNER,
+    NOW,
+    VEHICLE,
+    director_release,
+    holder,
+    image_release,
+    order,
+    sign,
+    target,
+)
+
+ROOT = IMAGE_OWNER.root()
+MADE = image_release(target())
+FILES: dict[Role, bytes] = {
+    Role.ROOT: ROOT,
+    Role.TIMESTAMP: MADE.timestamp,
+    Role.SNAPSHOT: MADE.snapshot,
+    Role.TARGETS: MADE.targets,
+}
+PARSE: dict[Role, Callable[[bytes], Any]] = {
+    Role.ROOT: parse_root,
+    Role.TIMESTAMP: parse_timestamp,
+    Role.SNAPSHOT: parse_snapshot,
+    Role.TARGETS: parse_targets,
+}
+
+
+@pytest.mark.parametrize("role", Role)
+def test_what_is_built_is_read_back(role: Role) -> None:
+    metadata = PARSE[role](FILES[role])
+    assert metadata.signed.type == role
+    assert metadata.to_bytes() == FILES[role]
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("other", Role)
+def test_only_the_right_type_is_taken(role: Role, other: Role) -> None:
+    if role is other:
+        return
+    with pytest.raises(FormatRefused) as caught:
+        PARSE[role](FILES[other])
+    assert caught.value.code is Code.METADATA_FORMAT
+
+
+@pytest.mark.parametrize("role", Role)
+def test_the_limit_comes_first(role: Role) -> None:
+    limit = RULES[role].limit
+    padded = FILES[role] + b" " * (limit - len(FILES[role]))
+    PARSE[role](padded)
+    with pytest.raises(FormatRefused) as caught:
+        PARSE[role](padded + b" ")
+    assert caught.value.code is Code.METADATA_TOO_LARGE
+
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def reach(tree: dict[str, Any], path: str) -> tuple[Any, Any]:
+    """The container and the key at `path`: names and indices; `*` is the first of an object."""
+    node: Any = tree
+    key: Any = None
+    for step in path.split(" "):
+        node = node if key is None else node[key]
+        key = int(step) if isinstance(node, list) else next(iter(node)) if step == "*" else step
+    return node, key
+
+
+def put(path: str, value: object) -> Change:
+    def change(tree: dict[str, Any]) -> None:
+        node, key = reach(tree, path)
+        node[key] = value
+
+    return change
+
+
+def drop(path: str) -> Change:
+    def change(tree: dict[str, Any]) -> None:
+        node, key = reach(tree, path)
+        del node[key]
+
+    return change
+
+
+COMMON: dict[str, Change] = {
+    "no signed": drop("signed"),
+    "signed is a list": put("signed", []),
+    "no signatures": drop("signatures"),
+    "signatures is an object": put("signatures", {}),
+    "signature is text": put("signatures", ["x"]),
+    "too many signatures": put("signatures", [{"keyid": f"{n}", "sig": "00" * 8} for n in range(65)]),
+    "an unsigned field": put("comment", 1),
+    "no version": drop("signed version"),
+    "version 0": put("signed version", 0),
+    "version true": put("signed version", True),
+    "version text": put("signed version", "1"),
+    "no expiry": drop("signed expires"),
+    "expiry of another form": put("signed expires", "2026-11-24"),
+    "expiry on no day": put("signed expires", "2026-02-30T00:00:00Z"),
+    "specification 2": put("signed spec_version", "2.0.0"),
+    "specification a number": put("signed spec_version", 1),
+    "type a list": put("signed _type", ["root"]),
+}
+SIGNATURE: dict[str, Change] = {
+    "no key id": drop("signatures 0 keyid"),
+    "key id a number": put("signatures 0 keyid", 5),
+    "signature not hex": put("signatures 0 sig", "zz" * 8),
+    "signature in capitals": put("signatures 0 sig", "AB" * 8),
+    "signature of odd length": put("signatures 0 sig", "a" * 17),
+    "signature empty": put("signatures 0 sig", ""),
+    "signature with a further field": put("signatures 0 extra", 1),
+}
+OF_ROLE: dict[Role, dict[str, Change]] = {
+    Role.ROOT: {
+        "no consistent snapshots": put("signed consistent_snapshot", False),
+        "consistent snapshots 1": put("signed consistent_snapshot", 1),
+        "keys a list": put("signed keys", []),
+        "key a text": put("signed keys *", "x"),
+        "key type RSA": put("signed keys * keytype", "rsa"),
+        "scheme of P-384": put("signed keys * scheme", "ecdsa-sha2-nistp384"),
+        "key value a list": put("signed keys * keyval", []),
+        "key value not PEM": put("signed keys * keyval public", "x"),
+        "too many keys": put("signed keys", {f"{n}": {} for n in range(65)}),
+        "no targets role": drop("signed roles targets"),
+        "a fifth role": put("signed roles mirror", {"keyids": [], "threshold": 1}),
+        "threshold 0": put("signed roles root threshold", 0),
+        "threshold above the keys": put("signed roles root threshold", 4),
+        "threshold true": put("signed roles root threshold", True),
+        "no keys for a role": put("signed roles root keyids", []),
+        "key ids twice": put("signed roles timestamp keyids", ["a", "a"]),
+        "key id without a key": put("signed roles timestamp keyids", ["nobody"]),
+        "key ids a text": put("signed roles timestamp keyids", "abc"),
+    },
+    Role.TIMESTAMP: {
+        "meta a list": put("signed meta", []),
+        "no snapshot": drop("signed meta snapshot.json"),
+        "a second file": put("signed meta targets.json", {"version": 1}),
+        "no hash": drop("signed meta snapshot.json hashes"),
+        "hash of another kind": put("signed meta snapshot.json hashes", {"md5": "00" * 16}),
+        "version 0": put("signed meta snapshot.json version", 0),
+        "length below 1": put("signed meta snapshot.json length", 0),
+        "length text": put("signed meta snapshot.json length", "1"),
+    },
+    Role.SNAPSHOT: {
+        "meta a text": put("signed meta", "x"),
+        "file name with a path": put("signed meta ../targets.json", {"version": 1}),
+        "too many files": put("signed meta", {f"{n}.json": {"version": 1} for n in range(4097)}),
+        "version true": put("signed meta targets.json version", True),
+        "hash too short": put("signed meta targets.json hashes", {"sha256": "ab"}),
+    },
+    Role.TARGETS: {
+        "targets a list": put("signed targets", []),
+        "length 0": put("signed targets * length", 0),
+        "length true": put("signed targets * length", True),
+        "length beyond 32 bits": put("signed targets * length", 2**32),
+        "no hash": put("signed targets * hashes", {}),
+        "a second hash": put("signed targets * hashes", {"sha256": "ab" * 32, "sha512": "ab" * 64}),
+        "delegations a text": put("signed delegations", "x"),
+        "delegations without keys": put("signed delegations", {"roles": []}),
+        "delegated role a text": put("signed delegations", {"keys": {}, "roles": ["x"]}),
+        "delegated key of no type": put("signed delegations", {"keys": {"a": {"keytype": []}}, "roles": []}),
+    },
+}
+CASES = [
+    pytest.param(role, change, id=f"{role}: {name}")
+    for role in Role
+    for name, change in {**COMMON, **SIGNATURE, **OF_ROLE[role]}.items()
+]
+
+
+@pytest.mark.parametrize(("role", "change"), CASES)
+def test_malformed(role: Role, change: Change) -> None:
+    tree = json.loads(FILES[role])
+    change(tree)
+    with pytest.raises(FormatRefused) as caught:
+        PARSE[role](json.dumps(tree).encode())
+    assert caught.value.code is Code.METADATA_FORMAT
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "../x/app-1.img", "/app-1.img", "a/b/app-1.img", "A/app-1.img", "a/.img", "a/app-1.bin", "a\\b.img"],
+)
+def test_target_names_stay_in_their_folder(name: str) -> None:
+    tree = json.loads(FILES[Role.TARGETS])
+    tree["signed"]["targets"] = {name: next(iter(tree["signed"]["targets"].values()))}
+    with pytest.raises(FormatRefused) as caught:
+        parse_targets(json.dumps(tree).encode())
+    assert caught.value.code is Code.TARGET_NAME
+
+
+def test_unknown_signed_fields_are_kept_and_signed() -> None:
+    metadata = make_targets(version=1, expires=NOW, targets=[target()])
+    metadata.signed.unrecognized_fields["x-note"] = {"a": [1]}
+    parsed = parse_targets(sign(metadata, holder("targets-1")))
+    assert signed_bytes(parsed) == signed_bytes(metadata)
+
+
+def test_keys_there_and_back() -> None:
+    key = holder("k").public_key
+    assert public_key(tuf_key(key)) == key
+    assert tuf_key(key).keyid == key.fingerprint
+    root = parse_root(ROOT).signed
+    assert role_keys(root, Role.TARGETS) == IMAGE_OWNER.role_keys()[Role.TARGETS]
+
+
+def test_role_keys_are_different_and_enough() -> None:
+    key = holder("k").public_key
+    for keys, threshold in (((key, key), 1), ((key,), 2), ((key,), 0), ((), 1)):
+        with pytest.raises(FormatRefused):
+            RoleKeys(keys, threshold)
+
+
+def test_attach_takes_only_a_signature_of_that_key() -> None:
+    metadata = make_root(version=1, expires=NOW, roles=IMAGE_OWNER.role_keys())
+    right, wrong = holder("root-1"), holder("root-2")
+    with pytest.raises(TrustRefused) as caught:
+        attach(metadata, right.public_key, wrong.sign(digest_to_sign(metadata)))
+    assert caught.value.code is Code.METADATA_SIGNATURE
+    assert metadata.signatures == {}
+    signed = attach(metadata, right.public_key, right.sign(digest_to_sign(metadata)))
+    assert list(signed.signatures) == [right.public_key.fingerprint]
+    assert metadata.signatures == {}
+
+
+def test_encode_keeps_the_limit() -> None:
+    many = [target(f"1.{n}.0") for n in range(40_000)]
+    with pytest.raises(FormatRefused) as caught:
+        encode(make_targets(version=1, expires=NOW, targets=many))
+    assert caught.value.code is Code.METADATA_TOO_LARGE
+
+
+def test_director_targets_name_the_vehicle_even_without_orders() -> None:
+    parsed = parse_targets(director_release().targets)
+    assert vehicle_id_of(parsed.signed) == VEHICLE
+    with pytest.raises(FormatRefused):
+        vehicle_id_of(parse_targets(MADE.targets).signed)
+    with pytest.raises(FormatRefused):
+        make_director_targets(version=1, expires=NOW, vehicle_id="../x", assignments=[order(target())])
+
+
+def test_a_time_without_a_zone_is_a_bug_of_the_caller() -> None:
+    naive = datetime(2026, 1, 1)  # noqa: DTZ001
+    with pytest.raises(ValueError, match="zone"):
+        make_root(version=1, expires=naive, roles=IMAGE_OWNER.role_keys())
+
+
+@pytest.mark.parametrize(
+    ("role", "version", "name"),
+    [
+        (Role.ROOT, 1, "1.root.json"),
+        (Role.SNAPSHOT, 42, "42.snapshot.json"),
+        (Role.TARGETS, 7, "7.targets.json"),
+        (Role.TIMESTAMP, 9, "timestamp.json"),
+    ],
+)
+def test_file_names(role: Role, version: int, name: str) -> None:
+    assert file_name(role, version) == name
+    assert parse_file_name(name) == (role, None if role is Role.TIMESTAMP else version)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["root.json", "0.root.json", "01.root.json", "1.timestamp.json", "1.root.json\n", "../1.root.json", ""],
+)
+def test_other_file_names(name: str) -> None:
+    with pytest.raises(FormatRefused) as caught:
+        parse_file_name(name)
+    assert caught.value.code is Code.TARGET_NAME
+
+
+def test_the_table_of_the_format() -> None:
+    """docs/formats/uptane.md: limits, lifetimes, who signs."""
+    rows = {
+        role: (rule.limit, rule.lifetime(Repository.IMAGE).days, rule.lifetime(Repository.DIRECTOR).days)
+        for role, rule in RULES.items()
+    }
+    kib = 1024
+    assert rows == {
+        Role.ROOT: (64 * kib, 365, 365),
+        Role.TIMESTAMP: (16 * kib, 7, 1),
+        Role.SNAPSHOT: (256 * kib, 7, 1),
+        Role.TARGETS: (8 * kib * kib, 90, 1),
+    }
+    assert [rule.key_role(Repository.DIRECTOR) for rule in RULES.values()] == ["root", *["director"] * 3]
+    assert [rule.key_role(Repository.IMAGE) for rule in RULES.values()] == [str(role) for role in Role]
+    assert expiry(Role.TIMESTAMP, Repository.DIRECTOR, NOW) == NOW + timedelta(days=1)
+    assert DIRECTOR_OWNER.repository is Repository.DIRECTOR
