@@ -68,22 +68,22 @@ class SqliteRegistry:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA foreign_keys = ON")
         self._db.execute("PRAGMA trusted_schema = OFF")
-        with self._writing():  # two processes may open a new file at once: one makes the schema
-            application, version, objects = (
-                self._db.execute(question).fetchone()[0]
-                for question in (
-                    "PRAGMA application_id",
-                    "PRAGMA user_version",
-                    "SELECT count(*) FROM sqlite_schema",
-                )
+        if self._marks() == (0, 0, 0):
+            with self._writing():  # of two processes that open a new file at once, one makes the schema
+                if self._marks() == (0, 0, 0):
+                    self._create()
+        application, version, _ = self._marks()
+        if (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
+            raise self._unavailable(
+                f"application {application:#x}, schema {version}",
+                expected=f"application {APPLICATION_ID:#x}, schema {SCHEMA_VERSION}",
             )
-            if (application, version, objects) == (0, 0, 0):
-                self._create()
-            elif (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
-                raise self._unavailable(
-                    f"application {application:#x}, schema {version}",
-                    expected=f"application {APPLICATION_ID:#x}, schema {SCHEMA_VERSION}",
-                )
+
+    def _marks(self) -> tuple[int, int, int]:
+        """Whose file this is, its schema's version, how many objects it has."""
+        questions = ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_schema")
+        application, version, objects = (self._db.execute(q).fetchone()[0] for q in questions)
+        return application, version, objects
 
     def _create(self) -> None:
         # executescript would commit first; the schema must appear whole or not at all.
