@@ -13,6 +13,10 @@ __attribute__((section(".ident"), used)) static const char ident[] = "cellward a
 
 __attribute__((section(".calibration"))) const struct limits limits = APP_LIMITS;
 
+/* Instructions a cycle may take, contactor polls included, before the core is reset: it took over
+ * from the ROM's bound for booting and cannot be widened again. */
+#define WATCHDOG_CYCLE 5000000u
+
 static struct monitor monitor = {
     .release = STATUS_IMAGE_COUNTER, .tripped = STATUS_OK, .welded = STATUS_OK};
 
@@ -66,6 +70,7 @@ int main(void)
     monitor.release = release(bank, tested);
     monitor.bank = bank;
     milestone(MILESTONE_RUNNING);
+    reg_write(REG_WATCHDOG_LOAD, WATCHDOG_CYCLE);
     for (;;) {
         monitor_cycle(&monitor);
         reg_write(REG_WATCHDOG_FEED, WATCHDOG_KEY);

@@ -82,10 +82,10 @@ def test_every_bit_of_header_and_tlvs_counts(c: HostVerifier) -> None:
     assert Tlv.KEYHASH ^ 1 << 4 == Tlv.SHA384
 
 
-@pytest.mark.parametrize("size", range(len(GOOD)))
-def test_every_truncation_is_refused(c: HostVerifier, size: int) -> None:
-    assert same(c, GOOD[:size]) != "ok"
-    assert same(c, GOOD[:size], slot_size=len(GOOD) + 64) != "ok"
+def test_every_truncation_is_refused(c: HostVerifier) -> None:
+    for size in range(len(GOOD)):
+        assert same(c, GOOD[:size]) != "ok", size
+        assert same(c, GOOD[:size], slot_size=len(GOOD) + 64) != "ok", size
 
 
 # Steps 3 to 7 -----------------------------------------------------------------------------------
