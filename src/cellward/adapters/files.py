@@ -37,6 +37,10 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
     temporary = path.parent / f".{path.name[:32]}.{os.urandom(8).hex()}"
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError as error:
+        raise Unavailable(
+            Code.STORAGE_MISSING, str(path), expected=f"the folder {path.parent}", found="none"
+        ) from error
     except OSError as error:
         raise _failed(path, error) from error
     try:

@@ -24,7 +24,7 @@ MAX_PEM = 4096
 
 _hardware = click.Choice(sorted(HARDWARE))
 _stage = click.Choice([stage.value for stage in Stage])
-_file = click.Path(path_type=Path)
+_file = click.Path(readable=False, path_type=Path)  # an unreadable file is a refusal, not bad usage
 
 
 @click.group()

@@ -55,7 +55,10 @@ def list_(home: Home, token: str, as_json: bool) -> None:
 @click.argument("role", type=click.Choice([role.value for role in Role]))
 @_token
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="File to write; default is the terminal."
+    "-o",
+    "--output",
+    type=click.Path(readable=False, path_type=Path),
+    help="File to write; default is the terminal.",
 )
 @click.pass_obj
 def export(home: Home, role: str, token: str, output: Path | None) -> None:

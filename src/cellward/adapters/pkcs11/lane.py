@@ -65,8 +65,11 @@ class Lane:
                     found="no such file",
                     advice="install the token's software, or correct module-path or CELLWARD_PKCS11_MODULE",
                 )
-            with _environment("SOFTHSM2_CONF", module.config):
-                pkcs11.lib(module.path)
+            try:
+                with _environment("SOFTHSM2_CONF", module.config):
+                    pkcs11.lib(module.path)
+            except ck.PKCS11Error as error:
+                raise failed(error, f"PKCS#11 module {module.path}") from error
             self._loaded[module.path] = module
         return pkcs11.lib(module.path)
 
@@ -173,7 +176,7 @@ _SIDES: dict[Code, tuple[str, str]] = {
     Code.TOKEN_PIN_LOCKED: ("a usable user PIN", "the token's security officer must set a new one"),
     Code.TOKEN_KEY_MISSING: ("the key", "list the keys with `cellward keys list`"),
     Code.TOKEN_ABSENT: ("an initialised token", "insert it, or initialise it with its maker's tool"),
-    Code.TOKEN_FAILED: ("an answer", "see the token's own log"),
+    Code.TOKEN_FAILED: ("an answer", "see the token's own log; an embedded token fails so on a full disk"),
 }
 
 
