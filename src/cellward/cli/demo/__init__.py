@@ -1,11 +1,13 @@
 """`cellward demo`: the whole way in a temporary directory, ending in a page of results."""
 
+import re
 import tempfile
 from pathlib import Path
 
 import click
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
@@ -16,6 +18,8 @@ from cellward.cli.demo.scenes import Scenes
 from cellward.cli.demo.stage import Stage, Unexpected
 
 __all__ = ["demo"]
+
+DIGEST = re.compile(r"\b([0-9a-f]{16})[0-9a-f]{48}\b")
 
 
 @click.command()
@@ -42,6 +46,11 @@ def demo(report: Path) -> None:
         raise Unexpected("demo", "refusals that change nothing", ", ".join(broken))
 
 
+def _short(text: str) -> str:
+    """Digests to 16 digits; the page has them whole. Square brackets are no markup."""
+    return escape(DIGEST.sub(r"\1…", text))
+
+
 def _show(journal: Journal, report: Path, console: Console) -> None:
     table = Table(title="What was refused", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for heading in ("attack or accident", "refused by", "code, expected, found", "afterwards"):
@@ -50,7 +59,7 @@ def _show(journal: Journal, report: Path, console: Console) -> None:
         table.add_row(
             refusal.attack,
             refusal.refused_by,
-            f"[red]{refusal.code}[/red]\nexpected {refusal.expected}\nfound {refusal.found}",
+            f"[red]{refusal.code}[/red]\nexpected {_short(refusal.expected)}\nfound {_short(refusal.found)}",
             f"[{'green' if refusal.holds else 'red'}]{refusal.proof}[/]",
             end_section=True,
         )

@@ -12,6 +12,7 @@ from cellward.cli.demo.stage import Said, Stage, Unexpected
 from cellward.core import image
 from cellward.core.banks import Event, other
 from cellward.core.errors import CellwardError, Code
+from cellward.core.metadata import decode_factory
 from cellward.core.slots import BANKS, Hardware
 from cellward.core.slots import Stage as Slot
 from cellward.ports.module import BootEvent, Module
@@ -19,6 +20,7 @@ from cellward.vbms.plant import write_bank
 
 READ_STEP = 64 * 1024
 IMAGE_LIMIT = 4 * 1024 * 1024
+ANSWER_LIMIT = 64 * 1024
 CABLE_SCAR = "the other bank holds what the cable wrote"
 
 
@@ -40,16 +42,24 @@ class Attacker:
             version = image.decode_slot(self._read(module, status.active_bank, app.offset, app.size)).version
             return State((digests[0], digests[1]), status.counter, f"{version} in bank {status.active_bank}")
 
-    def by_update(self, attack: str, allowed: str = "") -> None:
+    def by_update(self, attack: str, code: Code, allowed: str = "") -> None:
         """Whatever was ordered, let the controller meet it."""
         command = ("device", "run", "--state", "pack", "--once")
-        self.by_command(attack, "pack controller", *command, actor=Actor.CONTROLLER, allowed=allowed)
+        self.by_command(attack, code, "pack controller", *command, actor=Actor.CONTROLLER, allowed=allowed)
 
     def by_command(
-        self, attack: str, refused_by: str, *command: str, actor: Actor = Actor.ATTACKER, allowed: str = ""
+        self,
+        attack: str,
+        code: Code,
+        refused_by: str,
+        *command: str,
+        actor: Actor = Actor.ATTACKER,
+        allowed: str = "",
     ) -> None:
         before = self.state()
         said = self._stage.refused(actor, attack, *command)
+        if said.code != code:
+            raise Unexpected(attack, f"the refusal {code}", said.code)
         self._note(attack, refused_by, said, before, allowed)
 
     def by_cable(self, attack: str, images: dict[Slot, str], code: Code) -> None:
@@ -69,19 +79,20 @@ class Attacker:
         artefact = next(path for path in artefacts.rglob(f"{digest}.*"))
         with self._stage.act(Actor.ATTACKER, "flip one bit of the published artefact", artefact.name[:24]):
             artefact.write_bytes(_flipped(good, at=len(good) // 2))
-        self.by_update("one bit of the artefact flipped on the server")
+        self.by_update("one bit of the artefact flipped on the server", Code.TARGET_HASH)
         artefact.write_bytes(good)
 
     def signs_with_own_key(self, firmware: str, good: dict[Slot, str], hardware: str) -> None:
         """A perfectly formed image, signed in the attacker's own token."""
         own = ("--data", "attacker")
         claims = ("--version", "1.4.2", "--counter", "7", "--hardware", hardware)
-        self._stage.run(Actor.ATTACKER, "make own keys", *own, "keys", "init")
+        self._stage.run(Actor.ATTACKER, "make own keys", *own, "keys", "init", said="a token of his own")
         self._stage.run(
             Actor.ATTACKER, "sign with own key", *own, "image", "sign", firmware, *claims, "-o", "forged.img"
         )
         attack = "an image signed by a wrong key"
-        self.by_command(f"{attack}, published", "publish gate", "repo", "publish", "forged.img")
+        gate = (Code.IMAGE_KEY_UNKNOWN, "publish gate")
+        self.by_command(f"{attack}, published", *gate, "repo", "publish", "forged.img")
         forged = {**good, Slot.APP: "forged.img"}
         self.by_cable(f"{attack}, by cable", forged, Code.IMAGE_KEY_UNKNOWN)
 
@@ -90,7 +101,8 @@ class Attacker:
         with self._stage.act(Actor.ATTACKER, attack, f"refused {Code.TLS_CLIENT_CERTIFICATE}"):
             factory = bootstrap.read_file(self._stage.folder / "factory.json", IMAGE_LIMIT)
             try:
-                bootstrap.ask_without_certificate(self.devices, factory)
+                with bootstrap.transport(self.devices, decode_factory(factory).server_ca) as transport:
+                    transport.post("/v1/report", b"{}", ANSWER_LIMIT)
             except CellwardError as error:
                 said = Said(error.code, error.subject, error.expected, error.found, error.advice)
             else:

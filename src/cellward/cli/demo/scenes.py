@@ -1,5 +1,6 @@
 """What the demo shows, scene by scene: each a plain sequence, in the order of the data's way."""
 
+import re
 from collections.abc import Callable
 
 from cellward.cli.demo.attacker import Attacker
@@ -9,6 +10,7 @@ from cellward.core.errors import Code
 from cellward.core.slots import BMS_M33, BMS_M33_18S
 from cellward.core.slots import Stage as Slot
 
+KEYS_SAID = "eight roles, none of which can be read out"
 PACK = "PACK-0001"
 SERIAL = "M0001"
 MODULE = "m1.module"
@@ -42,7 +44,7 @@ class Scenes:
         )
 
     def _keys_and_images(self) -> None:
-        self._stage.run(Actor.MAKER, "make the keys inside the token", "keys", "init")
+        self._stage.run(Actor.MAKER, "make the keys inside the token", "keys", "init", said=KEYS_SAID)
         self._stage.run(
             Actor.MAKER, "export the public firmware key", "keys", "export", "firmware", "-o", "firmware.pem"
         )
@@ -71,11 +73,13 @@ class Scenes:
         run(Actor.MAKER, "publish 1.3.0", "repo", "publish", "loader-1.3.0.img", "app-1.3.0.img")
         ports = ("--devices", "127.0.0.1:0", "--enrolment", "127.0.0.1:0")
         ready = self._stage.start(Actor.SERVER, "serve over TLS 1.3", "server", "run", *ports)
-        devices, enrolment = (word for word in ready.split() if word.startswith("https://"))
+        devices, enrolment = (f"https://{address}" for address in re.findall(r"127\.0\.0\.1:\d+", ready))
         self._attacker.devices = devices
         urls = ("--url", devices, "--enrol-url", enrolment)
         run(Actor.MAKER, "write the factory data", "repo", "factory", *urls, "-o", "factory.json")
-        token = run(Actor.SERVER, "a one-time token for the pack", "server", "enrol-token", PACK)
+        token = run(
+            Actor.SERVER, "a one-time token for the pack", "server", "enrol-token", PACK, said="valid once"
+        )
         (self._stage.folder / "token").write_text(token)
         run(
             Actor.CONTROLLER,
@@ -95,8 +99,8 @@ class Scenes:
         self._stage.journal.facts.append(("security counter", f"{before.counter} → {after.counter}"))
 
     def _old_image(self) -> None:
-        self._assign("1.3.0", Slot.LOADER, Slot.APP)
-        self._attacker.by_update("the old image 1.3.0, ordered again")
+        self._order("loader-1.3.0", "app-1.3.0")
+        self._attacker.by_update("the old image 1.3.0, ordered again", Code.TARGET_COUNTER)
         self._attacker.by_cable("the old image 1.3.0, written past the controller", {
             Slot.LOADER: "loader-1.3.0.img",
             Slot.APP: "app-1.3.0.img",
@@ -105,10 +109,11 @@ class Scenes:
     def _failing_update(self) -> None:
         self._sign("app-1.5.0.srec", Slot.APP, "1.5.0", 7)
         self._stage.run(Actor.MAKER, "publish app 1.5.0", "repo", "publish", "app-1.5.0.img")
-        self._assign("1.5.0", Slot.APP)
+        self._order("loader-1.4.0", "app-1.5.0")
         self._attacker.flips_a_bit_on_the_server("app-1.5.0.img")
         self._attacker.by_update(
-            "the same order, untouched: signed, installed, wrong cell count",
+            "an authentic update that counts 14 cells where 12 are",
+            Code.UPDATE_FELL_BACK,
             allowed="the other bank holds the failed trial",
         )
 
@@ -120,6 +125,7 @@ class Scenes:
         self._stage.run(Actor.MAKER, "publish it for its own hardware", "repo", "publish", "app-18s.img")
         self._attacker.by_command(
             f"an image for {OTHER_HARDWARE}, ordered for this pack",
+            Code.TARGET_HARDWARE,
             "Director",
             *("repo", "assign", PACK, f"{OTHER_HARDWARE}/app-1.4.0.img"),
         )
@@ -136,7 +142,9 @@ class Scenes:
             "order a power cut in the 40th flash operation",
             *("module", "power-cut", "--state", MODULE, "--operation", "40", "--torn", "half"),
         )
-        self._attacker.by_update("power cut in mid-flash", allowed="the other bank is half written")
+        self._attacker.by_update(
+            "power cut in mid-flash", Code.POWER_CUT, allowed="the other bank is half written"
+        )
         self._stage.run(Actor.MODULE, "clean boot", "module", "boot", "--state", MODULE)
         self._poll("the next poll starts over and completes the update")
         after = self._attacker.state()
@@ -150,7 +158,7 @@ class Scenes:
         self._sign(app, Slot.APP, version, counter)
         images = (f"loader-{version}.img", f"app-{version}.img")
         self._stage.run(Actor.MAKER, f"publish {version}", "repo", "publish", *images)
-        self._assign(version, Slot.LOADER, Slot.APP)
+        self._order(f"loader-{version}", f"app-{version}")
 
     def _sign(
         self,
@@ -168,9 +176,11 @@ class Scenes:
             *("--counter", f"{counter}", "--hardware", hardware, "-o", output or f"{slot}-{version}.img"),
         )
 
-    def _assign(self, version: str, *slots: Slot) -> None:
-        targets = [f"{HARDWARE}/{slot}-{version}.img" for slot in slots]
-        self._stage.run(Actor.MAKER, f"order {version} for {PACK}", "repo", "assign", PACK, *targets)
+    def _order(self, *images: str) -> None:
+        targets = [f"{HARDWARE}/{image}.img" for image in images]
+        self._stage.run(
+            Actor.MAKER, f"order {' and '.join(images)} for {PACK}", "repo", "assign", PACK, *targets
+        )
 
     def _poll(self, name: str) -> None:
         self._stage.run(Actor.CONTROLLER, name, "device", "run", "--state", "pack", "--once")

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from cellward.cli.demo.journal import Actor, Journal, Step
 from cellward.core.errors import CellwardError, Code, Unavailable
@@ -72,13 +73,16 @@ class Stage:
             except subprocess.TimeoutExpired:
                 process.kill()
 
-    def run(self, actor: Actor, name: str, *arguments: str) -> Any:
-        """A command that must succeed. Returns its JSON where it was asked for, else its output."""
+    def run(self, actor: Actor, name: str, *arguments: str, said: str = "") -> Any:
+        """A command that must succeed. Returns its JSON where it was asked for, else its output.
+
+        `said` goes into the journal instead of the first line of the output.
+        """
         with self._step(actor, name, arguments) as outcome:
             done = self._call(arguments)
             if done.returncode != 0:
                 raise Unexpected(name, "exit status 0", _last_line(done.stderr) or f"{done.returncode}")
-            outcome.append(_outcome(done.stdout, arguments))
+            outcome.append(said or _first_line(done.stdout))
         return json.loads(done.stdout) if "--json" in arguments else done.stdout
 
     def refused(self, actor: Actor, name: str, *arguments: str) -> Said:
@@ -145,10 +149,10 @@ class Stage:
         said = outcome[-1] if outcome else ""
         self.journal.steps.append(Step(actor, name, command, said, started - self._began, seconds))
         colour = "red" if said.startswith("refused") else "green"
-        self._console.print(
-            f"  [{colour}]●[/{colour}] [dim]{actor:<16}[/dim] {name}  [dim]{said}  {seconds:.1f} s[/dim]",
-            highlight=False,
-        )
+        line = Text.assemble(("  ● ", colour), (f"{actor:<16}", "dim"), name, "  ", (said, "dim"))
+        line.truncate(self._console.width - 8, overflow="ellipsis")
+        line.append(f" {seconds:5.1f} s", "dim")
+        self._console.print(line)
 
 
 def _await_ready(log: Path, process: "subprocess.Popen[str]", name: str) -> str:
@@ -169,7 +173,5 @@ def _last_line(text: str) -> str:
     return lines[-1].strip() if lines else ""
 
 
-def _outcome(output: str, arguments: Sequence[str]) -> str:
-    """A few words for the journal; JSON is for programs, and a token is nobody's business."""
-    quiet = "--json" in arguments or "enrol-token" in arguments
-    return "done" if quiet else _last_line(output)[:90] or "done"
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "done")
