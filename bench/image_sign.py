@@ -45,7 +45,7 @@ def prepare(folder: Path) -> list[Series]:
     from cellward.adapters.pkcs11 import softhsm
 
     home, firmware = folder / "home", folder / "app.bin"
-    firmware.write_bytes(random.Random(1).randbytes(FIRMWARE_SIZE))  # noqa: S311
+    firmware.write_bytes(random.Random(1).randbytes(FIRMWARE_SIZE))
     path = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
     base = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "CELLWARD_DATA": str(home)}
     subprocess.run([*CELLWARD, "keys", "init"], env=base, check=True, stdout=subprocess.DEVNULL)
