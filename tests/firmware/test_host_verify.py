@@ -263,7 +263,7 @@ def some_fuses(rng: random.Random) -> Fuses:
 
 
 def test_mutated_and_resealed_images_get_the_same_verdict(c: HostVerifier) -> None:
-    rng = random.Random(20261124)  # noqa: S311
+    rng = random.Random(20261124)
     seen: dict[str, int] = {}
     for round_ in range(ROUNDS):
         data = reseal(rng) if round_ % 3 == 0 else mutate(rng, GOOD if rng.random() < 0.7 else reseal(rng))
@@ -274,7 +274,7 @@ def test_mutated_and_resealed_images_get_the_same_verdict(c: HostVerifier) -> No
 
 
 def test_random_bytes_are_refused(c: HostVerifier) -> None:
-    rng = random.Random(4)  # noqa: S311
+    rng = random.Random(4)
     for _ in range(500):
         assert same(c, rng.randbytes(rng.randrange(200))) != "ok"
         assert same(c, GOOD[:4] + rng.randbytes(rng.randrange(200))) != "ok"
