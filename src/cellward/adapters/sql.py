@@ -15,6 +15,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
+from types import TracebackType
 from typing import TypeVar
 
 from cellward.core.errors import Code, FormatRefused, PolicyRefused, TrustRefused, Unavailable
@@ -59,6 +60,14 @@ class SqliteRegistry:
         except Unavailable:
             self._db.close()
             raise
+
+    def __enter__(self) -> "SqliteRegistry":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def close(self) -> None:
         with self._lock, self._wrapped():

@@ -34,8 +34,9 @@ def init(home: Home, as_json: bool) -> None:
     now = _now()
     images = bootstrap.image_repository(home)
     images.init(now)
-    director = bootstrap.director(home, bootstrap.registry(home))
-    director.init(now)
+    with bootstrap.registry(home) as held:
+        director = bootstrap.director(home, held)
+        director.init(now)
     bootstrap.authorities(home, now)
     found = {
         str(roots.repository): {"root": root.version, "expires": f"{root.expires:%Y-%m-%d}"}
@@ -108,7 +109,8 @@ def assign(home: Home, vehicle: str, targets: tuple[str, ...], as_json: bool) ->
     from cellward.rollout.orders import order
 
     wanted = _published(bootstrap.image_repository(home).targets(), targets)
-    orders = order(bootstrap.registry(home), vehicle, wanted)
+    with bootstrap.registry(home) as held:
+        orders = order(held, vehicle, wanted)
     if as_json:
         facts = [{"ecu_id": made.ecu_id, "target": made.target.name} for made in orders]
         click.echo(json.dumps({"vehicle": vehicle, "orders": facts}, indent=2))
@@ -139,7 +141,8 @@ def refresh(home: Home, as_json: bool) -> None:
     now = _now()
     repository = bootstrap.image_repository(home)
     repository.renew(now)
-    bootstrap.director(home, bootstrap.registry(home)).roots.renew(now)
+    with bootstrap.registry(home) as held:
+        bootstrap.director(home, held).roots.renew(now)
     until = {role: f"{time:%Y-%m-%dT%H:%M:%SZ}" for role, time in repository.expiries().items()}
     if as_json:
         click.echo(json.dumps({"expires": until}, indent=2))
@@ -162,10 +165,12 @@ def refresh(home: Home, as_json: bool) -> None:
 def factory(home: Home, output: Path, urls: tuple[str, ...], enrol_urls: tuple[str, ...]) -> None:
     """What a pack controller leaves the plant with: CAs, roots, firmware keys, where to ask."""
     authorities = bootstrap.authorities(home, _now())
+    with bootstrap.registry(home) as held:
+        director_root = bootstrap.director(home, held).roots.data()
     made = Factory(
         server_ca=authorities.server_ca.pem,
         device_ca=authorities.device_ca.pem,
-        director_root=bootstrap.director(home, bootstrap.registry(home)).roots.data(),
+        director_root=director_root,
         image_root=bootstrap.image_repository(home).roots.data(),
         firmware_keys=(bootstrap.role_signer(home, Role.FIRMWARE).public_key,),
         director_urls=_https(urls),

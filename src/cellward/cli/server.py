@@ -61,17 +61,9 @@ def run(
         click.echo(line)
         sys.stdout.flush()
 
-    held = bootstrap.registry(home)
-    try:
-        serve(
-            bootstrap.repositories(home, held),
-            bootstrap.authorities(home, _now()),
-            Listen(devices, enrolment, names),
-            _now,
-            ready,
-        )
-    finally:
-        held.close()
+    with bootstrap.registry(home) as held:
+        parts = bootstrap.repositories(home, held), bootstrap.authorities(home, _now())
+        serve(*parts, Listen(devices, enrolment, names), _now, ready)
 
 
 def _now() -> datetime:
@@ -89,7 +81,8 @@ def _shown(address: tuple[str, int]) -> str:
 @click.pass_obj
 def enrol_token(home: Home, vehicle: str, as_json: bool) -> None:
     """A one-time token that lets VEHICLE enrol. It is shown once and kept as a hash."""
-    token = inventory.new_token(bootstrap.registry(home), vehicle, _now())
+    with bootstrap.registry(home) as held:
+        token = inventory.new_token(held, vehicle, _now())
     days = inventory.TOKEN_LIFETIME.days
     click.echo(json.dumps({"vehicle": vehicle, "token": token, "days": days}) if as_json else token)
     if not as_json:
@@ -102,7 +95,8 @@ def enrol_token(home: Home, vehicle: str, as_json: bool) -> None:
 @click.pass_obj
 def revoke(home: Home, vehicle: str, as_json: bool) -> None:
     """Take VEHICLE's certificate away, from its next request on."""
-    count = inventory.revoke(bootstrap.registry(home), vehicle)
+    with bootstrap.registry(home) as held:
+        count = inventory.revoke(held, vehicle)
     said = json.dumps({"vehicle": vehicle, "revoked": count})
     click.echo(said if as_json else f"{vehicle}: {count} certificate{'' if count == 1 else 's'} revoked")
 
@@ -112,8 +106,8 @@ def revoke(home: Home, vehicle: str, as_json: bool) -> None:
 @click.pass_obj
 def vehicles(home: Home, as_json: bool) -> None:
     """Who runs what, as last reported, and what is ordered."""
-    held = bootstrap.registry(home)
-    found = (inventory.status(held, vehicle_id) for vehicle_id in held.vehicle_ids())
+    with bootstrap.registry(home) as held:
+        found = [inventory.status(held, vehicle_id) for vehicle_id in held.vehicle_ids()]
     if as_json:
         click.echo(json.dumps([_facts(status) for status in found], indent=2))
         return

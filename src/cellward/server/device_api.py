@@ -19,8 +19,9 @@ from cellward.publish.director import Director
 from cellward.publish.images import ImageRepository
 from cellward.rollout import inventory
 from cellward.server import artefacts
+from cellward.server.app import application
 from cellward.server.lane import Lane
-from cellward.server.problem import HANDLERS, not_found
+from cellward.server.problem import not_found
 from cellward.server.requests import Peer, peer_of, read_body
 
 HINT_SECONDS = 1.0
@@ -47,14 +48,11 @@ class DeviceApi:
         self._image_hints: tuple[float, dict[str, int]] = (0.0, {})
 
     def app(self) -> Starlette:
-        return Starlette(
-            routes=[
-                Route("/v1/report", self.report, methods=["POST"]),
-                Route("/v1/director/{name}", self.director, methods=["GET"]),
-                Route("/v1/image/{name}", self.image, methods=["GET"]),
-                Route("/v1/artefacts/{hardware}/{file}", self.artefact, methods=["GET"]),
-            ],
-            exception_handlers=HANDLERS,
+        return application(
+            Route("/v1/report", self.report, methods=["POST"]),
+            Route("/v1/director/{name}", self.director, methods=["GET"]),
+            Route("/v1/image/{name}", self.image, methods=["GET"]),
+            Route("/v1/artefacts/{hardware}/{file}", self.artefact, methods=["GET"]),
         )
 
     async def report(self, request: Request) -> Response:

@@ -13,10 +13,10 @@ from cellward.core.metadata import Ecu
 from cellward.core.metadata.document import Fields, decode
 from cellward.ports.registry import Registry
 from cellward.rollout import inventory
+from cellward.server.app import application
 from cellward.server.ca import Authority, csr_key
 from cellward.server.device_api import Clock
 from cellward.server.lane import Lane
-from cellward.server.problem import HANDLERS
 from cellward.server.requests import read_body
 
 MAX_BODY = 64 * 1024
@@ -32,9 +32,7 @@ class EnrolmentApi:
         self._clock = clock
 
     def app(self) -> Starlette:
-        return Starlette(
-            routes=[Route("/v1/enrol", self.enrol, methods=["POST"])], exception_handlers=HANDLERS
-        )
+        return application(Route("/v1/enrol", self.enrol, methods=["POST"]))
 
     async def enrol(self, request: Request) -> Response:
         body = await read_body(request, MAX_BODY)

@@ -1,0 +1,240 @@
+"""The devices' listener behind TLS: who is let in, what is answered, what a refusal leaves behind."""
+
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta
+
+import pytest
+
+from cellward.core.errors import Code
+from cellward.core.metadata import parse_timestamp
+from cellward.rollout.orders import order
+from cellward.server.device_api import DeviceApi, Repositories
+from cellward.server.lane import Lane
+from cellward.server.requests import Peer
+from tests.support.asgi import Client
+from tests.support.maker import NOW, Hand, Maker, enrol, manifest, signed_image
+
+PEER = Peer("5e", "PACK-1")
+
+
+class World:
+    """A maker, a vehicle with its key, and the API between them at a time of the test's choice."""
+
+    def __init__(self) -> None:
+        self.maker = Maker().init()
+        self.hand = Hand()
+        self.now = NOW
+        enrol(self.maker.registry, key=self.hand.public_key)
+        enrol(self.maker.registry, "PACK-2", ecus=(), serial="6f")
+        self.target = self.maker.publish(signed_image(self.maker.keys))[0]
+        self.lane = Lane()
+        repositories = Repositories(
+            self.maker.registry,
+            self.maker.director,
+            self.maker.images,
+            self.maker.metadata,
+            self.maker.artefacts,
+        )
+        self.client = Client(DeviceApi(repositories, self.lane, self.clock).app(), PEER)
+
+    def clock(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.lane.close()
+
+
+def test_a_report_is_kept_and_answered_with_hints(world: World) -> None:
+    got = world.client.post("/v1/report", manifest(world.hand))
+    assert got.status_code == 200
+    assert got.json() == {"director": {"root": 1, "timestamp": 1}, "image": {"root": 1, "timestamp": 2}}
+    last = world.maker.registry.last_report("PACK-1")
+    assert last is not None
+    assert (last.counter, last.received) == (1, NOW)
+
+
+def test_hints_follow_an_order(world: World) -> None:
+    world.client.post("/v1/report", manifest(world.hand))
+    order(world.maker.registry, "PACK-1", [world.target])
+    got = world.client.post("/v1/report", manifest(world.hand, counter=2))
+    assert got.json()["director"] == {"root": 1, "timestamp": 2}
+
+
+def test_metadata_is_served_as_it_lies(world: World) -> None:
+    for name in ("timestamp.json", "1.root.json", "2.targets.json", "2.snapshot.json"):
+        got = world.client.get(f"/v1/image/{name}")
+        assert (got.status_code, got.content) == (200, world.maker.metadata.read(name))
+        assert ("immutable" in got.headers["cache-control"]) == (name != "timestamp.json")
+    issued = world.client.get("/v1/director/timestamp.json")
+    assert parse_timestamp(issued.content).signed.version == 1
+    assert "immutable" not in issued.headers["cache-control"]
+    private = world.client.get("/v1/director/1.targets.json").headers["cache-control"]
+    assert private.startswith("private")
+    assert world.client.ask("HEAD", "/v1/image/1.root.json").status_code == 200
+
+
+def test_an_artefact_is_served(world: World) -> None:
+    got = world.client.get(f"/v1/artefacts/{world.target.stored_name}", {"Range": "bytes=0-3"})
+    assert (got.status_code, got.content) == (206, (0x96F3B83D).to_bytes(4, "little"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/image/2.root.json",
+        "/v1/image/9.targets.json",
+        "/v1/image/root.json",
+        "/v1/image/0.root.json",
+        "/v1/image/..%2f..%2fcellward.db",
+        "/v1/image/%2e%2e",
+        "/v1/director/7.targets.json",
+        "/v1/director/targets.json",
+        "/v1/director/" + "9" * 3000,
+        "/v1/artefacts/x/y",
+        "/v1/nothing",
+        "/",
+        "/v1/report/",
+    ],
+)
+def test_what_is_not_there(world: World, path: str) -> None:
+    got = world.client.get(path)
+    assert (got.status_code, got.json()["code"]) == (404, Code.NOT_FOUND)
+    assert got.headers["content-type"] == "application/problem+json"
+
+
+def test_another_method(world: World) -> None:
+    for method, path in (("GET", "/v1/report"), ("POST", "/v1/image/1.root.json"), ("DELETE", "/v1/report")):
+        got = world.client.ask(method, path)
+        assert (got.status_code, got.json()["code"]) == (405, Code.REQUEST_METHOD)
+        assert "allow" in got.headers
+
+
+PATHS = [
+    ("POST", "/v1/report"),
+    ("GET", "/v1/director/timestamp.json"),
+    ("GET", "/v1/image/timestamp.json"),
+    ("GET", "/v1/artefacts/{stored}"),
+]
+
+
+@pytest.mark.parametrize("case", ["unknown serial", "another name", "revoked", "expired"])
+@pytest.mark.parametrize(("method", "path"), PATHS)
+def test_nobody_else_is_let_in_anywhere(world: World, case: str, method: str, path: str) -> None:
+    if case == "unknown serial":
+        world.client.peer = Peer("5f", "PACK-1")
+    elif case == "another name":
+        world.client.peer = Peer("5e", "PACK-2")
+    elif case == "revoked":
+        world.maker.registry.revoke("PACK-1")
+    else:
+        world.now = NOW + timedelta(days=31)
+    signatures = world.maker.keys("director").signatures
+    body = manifest(world.hand) if method == "POST" else None
+    got = world.client.ask(method, path.format(stored=world.target.stored_name), body=body)
+    assert (got.status_code, got.json()["code"]) == (403, Code.TLS_CLIENT_CERTIFICATE)
+    assert got.headers["connection"] == "close"
+    assert world.maker.registry.last_report("PACK-1") is None
+    assert world.maker.registry.issue("PACK-1") is None
+    assert world.maker.keys("director").signatures == signatures
+
+
+def test_a_vehicle_sees_only_its_own_orders(world: World) -> None:
+    """The Director's answer depends on the certificate alone: no path names a vehicle."""
+    order(world.maker.registry, "PACK-1", [world.target])
+    mine = world.client.get("/v1/director/timestamp.json").content
+    world.client.peer = Peer("6f", "PACK-2")
+    theirs = world.client.get("/v1/director/timestamp.json").content
+    assert mine != theirs
+    targets = world.client.get("/v1/director/1.targets.json").json()["signed"]
+    assert (targets["custom"], targets["targets"]) == ({"vehicle_id": "PACK-2"}, {})
+
+
+def test_another_vehicles_manifest(world: World) -> None:
+    got = world.client.post("/v1/report", manifest(world.hand, "PACK-2"))
+    assert (got.status_code, got.json()["code"]) == (403, Code.TARGET_VEHICLE)
+    assert world.maker.registry.last_report("PACK-2") is None
+
+
+def test_a_replayed_manifest(world: World) -> None:
+    data = manifest(world.hand)
+    assert world.client.post("/v1/report", data).status_code == 200
+    got = world.client.post("/v1/report", data)
+    assert (got.status_code, got.json()["code"]) == (409, Code.REPORT_REPLAYED)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff\xfe", b"null", b'{"signed": 1}', b"[" * 100_000])
+def test_a_body_that_is_no_manifest(world: World, data: bytes) -> None:
+    got = world.client.post("/v1/report", data)
+    assert (got.status_code, got.json()["code"]) == (400, Code.METADATA_FORMAT)
+    assert world.maker.registry.last_report("PACK-1") is None
+
+
+def test_a_body_beyond_the_limit_is_not_read_to_its_end(world: World) -> None:
+    chunks = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal chunks
+        while True:
+            chunks += 1
+            yield bytes(64 * 1024)
+
+    got = world.client.post("/v1/report", endless())
+    assert (got.status_code, got.json()["code"]) == (413, Code.REQUEST_TOO_LARGE)
+    assert chunks <= 18
+
+
+def test_a_stated_length_beyond_the_limit(world: World) -> None:
+    got = world.client.post("/v1/report", bytes(1024 * 1024 + 1))
+    assert (got.status_code, got.json()["code"]) == (413, Code.REQUEST_TOO_LARGE)
+
+
+def test_a_lost_token_is_our_trouble_and_passes(world: World) -> None:
+    world.maker.keys.lose()
+    got = world.client.post("/v1/report", manifest(world.hand))
+    problem = got.json()
+    assert (got.status_code, problem["code"], problem["subject"]) == (503, Code.TOKEN_ABSENT, "server")
+    assert "token of the test" not in got.text
+    assert got.headers["retry-after"]
+    world.maker.keys.lose(lost=False)
+    assert world.client.post("/v1/report", manifest(world.hand, counter=2)).status_code == 200
+
+
+def test_a_lost_token_does_not_stop_what_is_signed_already(world: World) -> None:
+    world.client.post("/v1/report", manifest(world.hand))
+    world.maker.keys.lose()
+    world.now += timedelta(days=4)  # the image repository is due, and cannot be renewed
+    world.client.peer = PEER
+    assert world.client.get("/v1/image/timestamp.json").status_code == 200
+
+
+def test_expiring_metadata_is_renewed_by_asking(world: World) -> None:
+    world.now += timedelta(days=4)
+    got = world.client.get("/v1/image/timestamp.json")
+    assert parse_timestamp(got.content).signed.expires == world.now + timedelta(days=7)
+
+
+def test_a_bug_is_a_plain_500(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(serial: str) -> None:
+        raise ZeroDivisionError("a secret of the server")
+
+    monkeypatch.setattr(world.maker.registry, "certificate", broken)
+    with caplog.at_level(logging.ERROR):
+        got = world.client.get("/v1/image/1.root.json")
+    assert (got.status_code, got.json()["title"]) == (500, "Internal Server Error")
+    assert "secret" not in got.text
+    monkeypatch.undo()
+    assert world.client.get("/v1/image/1.root.json").status_code == 200
+
+
+def test_a_problem_has_the_documented_members(world: World) -> None:
+    problem = world.client.get("/v1/image/9.root.json").json()
+    assert set(problem) == {"status", "title", "code", "subject", "expected", "found", "advice"}
+    assert json.dumps(problem)
