@@ -1,0 +1,152 @@
+"""Fuses: one way, closed after the plant, the secret for the ROM alone."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cellward.core.errors import Code, ModuleRefused
+from cellward.core.slots import (
+    OTP_COUNTER,
+    OTP_DEVICE_SECRET,
+    OTP_LIFECYCLE,
+    OTP_REVOKED,
+    OTP_SERIAL,
+    OTP_SIZE,
+    OTP_SLOT_KEYS,
+    Fuse,
+)
+from cellward.ports.module import Lifecycle, Torn
+from cellward.vbms.cut import Cuts, PowerCut
+from cellward.vbms.otp import Otp
+
+SECRET = OTP_DEVICE_SECRET.offset
+
+
+class Fuses:
+    def __init__(self) -> None:
+        self.memory = bytearray(OTP_SIZE)
+        self.cuts = Cuts()
+        self.otp = Otp(memoryview(self.memory), self.cuts)
+
+
+def refused(code: Code, call: Callable[[], object]) -> None:
+    with pytest.raises(ModuleRefused) as caught:
+        call()
+    assert caught.value.code is code
+
+
+def test_blank() -> None:
+    otp = Fuses().otp
+    assert (otp.counter, otp.lifecycle, otp.serial, otp.revoked, otp.slot_keys) == (
+        0,
+        Lifecycle.BLANK,
+        "",
+        0,
+        (),
+    )
+    refused(Code.FLASH_RANGE, lambda: Otp(memoryview(bytearray(4)), Cuts()))
+
+
+def test_burns_add_bits() -> None:
+    fuses = Fuses()
+    fuses.otp.burn_word(OTP_COUNTER.offset, 0b101)
+    fuses.otp.burn_word(OTP_COUNTER.offset, 0b010)
+    assert fuses.otp.word(OTP_COUNTER.offset) == 0b111
+    assert fuses.otp.counter == 3
+    assert fuses.cuts.operations == 2
+
+
+@pytest.mark.parametrize(
+    ("offset", "code"),
+    [(OTP_SIZE, Code.FLASH_RANGE), (-4, Code.FLASH_RANGE), (2, Code.FLASH_ALIGNMENT)],
+)
+def test_words_are_inside_and_aligned(offset: int, code: Code) -> None:
+    fuses = Fuses()
+    refused(code, lambda: fuses.otp.burn_word(offset, 1))
+    refused(code, lambda: fuses.otp.word(offset))
+    refused(code, lambda: fuses.otp.write(offset, b"\xff" * 4))
+    assert not any(fuses.memory)
+
+
+def test_lock_closes_the_cpus_burns_until_reset() -> None:
+    fuses = Fuses()
+    fuses.otp.locked = True
+    refused(Code.OTP_LOCKED, lambda: fuses.otp.burn_word(0, 1))
+    assert not any(fuses.memory)
+    fuses.otp.reset()
+    fuses.otp.burn_word(0, 1)
+
+
+@pytest.mark.parametrize("bit", range(0, 32, 7))
+def test_any_lifecycle_bit_ends_the_plants_access(bit: int) -> None:
+    fuses = Fuses()
+    fuses.otp.write(OTP_LIFECYCLE.offset, (1 << bit).to_bytes(4, "little"))
+    assert fuses.otp.lifecycle is Lifecycle.PROVISIONED
+    before = bytes(fuses.memory)
+    refused(Code.OTP_LOCKED, lambda: fuses.otp.write(OTP_SERIAL.offset, b"\xff" * 4))
+    assert fuses.memory == before
+    fuses.otp.burn_word(OTP_COUNTER.offset, 1)  # the boot chain's commit stays possible
+
+
+def test_a_write_never_clears() -> None:
+    fuses = Fuses()
+    fuses.otp.write(0, b"\x0f\x00\x00\x01")
+    refused(Code.OTP_ONE_WAY, lambda: fuses.otp.write(0, b"\x0e\xff\xff\xff"))
+    assert bytes(fuses.memory[:4]) == b"\x0f\x00\x00\x01"
+    fuses.otp.write(0, b"\x0f\x00\x00\x01")
+    assert fuses.cuts.operations == 1  # what is there already is not burned again
+
+
+def test_the_secret_shows_to_the_shadow_until_hidden_and_to_nobody_else() -> None:
+    fuses = Fuses()
+    fuses.otp.write(SECRET, b"\x5a" * 32)
+    assert fuses.otp.word(SECRET + 28) == 0x5A5A5A5A
+    for fuse in (OTP_DEVICE_SECRET, Fuse(SECRET - 4, 8), Fuse(0, OTP_SIZE)):
+        refused(Code.OTP_LOCKED, partial(fuses.otp.public, fuse))
+    fuses.otp.secret_hidden = True
+    assert [fuses.otp.word(SECRET + at) for at in (0, 28)] == [0, 0]
+    assert fuses.otp.word(SECRET - 4) == 0
+    fuses.otp.reset()
+    assert fuses.otp.word(SECRET) == 0x5A5A5A5A
+
+
+def test_a_line_that_lost_power_adds_to_the_secret() -> None:
+    fuses = Fuses()
+    fuses.cuts.order(3, Torn.HALF)
+    with pytest.raises(PowerCut):
+        fuses.otp.write(SECRET, b"\x0f" * 32)
+    fuses.otp.write(SECRET, b"\xf0" * 32)
+    assert bytes(fuses.memory[SECRET : SECRET + 12]) == b"\xff" * 10 + b"\xf0" * 2
+
+
+@pytest.mark.parametrize("torn", list(Torn))
+def test_a_cut_burn_sets_some_of_its_bits(torn: Torn) -> None:
+    fuses = Fuses()
+    fuses.otp.burn_word(4, 0x0000_0001)
+    fuses.cuts.order(1, torn)
+    with pytest.raises(PowerCut):
+        fuses.otp.burn_word(4, 0xFFFF_FFF0)
+    word = fuses.otp.word(4)
+    assert word & 0xF == 1
+    assert {Torn.NONE: word == 1, Torn.HALF: word == 0xFFF1}.get(torn, 1 < word < 0xFFFF_FFF1)
+
+
+def test_identity() -> None:
+    fuses = Fuses()
+    fuses.otp.write(OTP_SLOT_KEYS.offset + 32, b"\xab" * 32)
+    fuses.otp.write(OTP_REVOKED.offset, b"\x02\0\0\0")
+    fuses.otp.write(OTP_SERIAL.offset, b"M1\x80".ljust(16, b"\0"))
+    assert fuses.otp.slot_keys == (b"\xab" * 32,)
+    assert (fuses.otp.revoked, fuses.otp.serial) == (2, "M1\\x80")
+
+
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 0xFFFF_FFFF)), max_size=20))
+def test_no_sequence_of_burns_clears_a_bit(burns: list[tuple[int, int]]) -> None:
+    fuses = Fuses()
+    for word, bits in burns:
+        before = fuses.otp.word(4 * word)
+        fuses.otp.burn_word(4 * word, bits)
+        assert fuses.otp.word(4 * word) == before | bits
