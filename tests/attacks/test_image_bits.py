@@ -1,0 +1,117 @@
+"""Attack 6 (Simos18 CBOOT, a header outside the signature): every bit of a small signed image, flipped.
+
+All bits outside the payload and some of the payload. Each flip is refused by the Python decoder and by
+the C verifier with the same code, or it is one of the bits below, which change nothing that is executed
+or interpreted: docs/formats/image.md lists them.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cellward.core.errors import Refused
+from cellward.core.image import Tlv, Trust, decode, decode_slot, verify
+from tests.vectors.c_verifier import CVerifier
+from vectors.forge import CLASS, COUNTER, VENDOR, Draft, Key
+from vectors.recipe import TrustSpec
+
+KEY = Key.make()
+DRAFT = Draft(payload=bytes(range(32)), header_size=0x30)
+SEALED = DRAFT.seal(KEY)
+GOOD = SEALED.write()
+BITS = range(8 * len(GOOD))
+DEVICE = TrustSpec((KEY.public.key_hash,), (), COUNTER, VENDOR, CLASS)
+NAMED = Trust({KEY.public.key_hash: KEY.public}, counter=COUNTER, hardware=(VENDOR, CLASS))
+SLOT = 4096
+DOCUMENT = Path(__file__).parents[2] / "docs" / "formats" / "image.md"
+
+
+def type_bit(kind: Tlv, bit: int) -> int:
+    """The number of a bit in the type of the TLV of `kind`."""
+    entry = next(entry for entry in decode(GOOD).entries if entry.type == kind)
+    return 8 * (entry.offset - 4) + bit
+
+
+# 0x01 becomes 0x11: KEYHASH reads as a SHA384 that nobody checks; PUBKEY still names the key.
+KEYHASH_TO_SHA384 = type_bit(Tlv.KEYHASH, 4)
+# 0x02 becomes 0x12: PUBKEY reads as a SHA512; only who holds the whole key can still use KEYHASH.
+PUBKEY_TO_SHA512 = type_bit(Tlv.PUBKEY, 4)
+
+
+def flipped(bit: int) -> bytes:
+    at, mask = bit // 8, 1 << bit % 8
+    return GOOD[:at] + bytes([GOOD[at] ^ mask]) + GOOD[at + 1 :]
+
+
+def python_verdict(data: bytes, trust: Trust, *, file: bool) -> str:
+    try:
+        verified = verify((decode if file else decode_slot)(data), trust)
+    except Refused as refusal:
+        return str(refusal.code)
+    original = verify(decode(GOOD), trust)
+    image, good = verified.image, original.image
+    assert verified.key == original.key
+    assert image.data[: image.signed_size] == good.data[: good.signed_size]
+    assert (image.payload, image.version, image.counter) == (good.payload, good.version, good.counter)
+    assert (image.hardware, image.flags, image.load_address) == (good.hardware, good.flags, good.load_address)
+    return "ok"
+
+
+@pytest.fixture(scope="module")
+def c_verifier() -> Iterator[CVerifier]:
+    with CVerifier() as verifier:
+        yield verifier
+
+
+def test_the_image_itself_is_good(c_verifier: CVerifier) -> None:
+    assert python_verdict(GOOD, DEVICE.trust(), file=True) == "ok"
+    assert c_verifier.verdict(GOOD, DEVICE) == "ok"
+
+
+@pytest.mark.parametrize("file", [True, False], ids=["file", "slot"])
+def test_for_a_device_one_bit_means_nothing(file: bool) -> None:
+    accepted = {bit for bit in BITS if python_verdict(flipped(bit), DEVICE.trust(), file=file) == "ok"}
+    assert accepted == {KEYHASH_TO_SHA384}
+
+
+def test_for_a_reader_with_the_whole_key_two_bits_mean_nothing() -> None:
+    accepted = {bit for bit in BITS if python_verdict(flipped(bit), NAMED, file=True) == "ok"}
+    assert accepted == {KEYHASH_TO_SHA384, PUBKEY_TO_SHA512}
+
+
+@pytest.mark.parametrize("kind", [Tlv.KEYHASH, Tlv.PUBKEY])
+def test_with_a_single_key_tlv_every_bit_means_something(kind: Tlv) -> None:
+    other = Tlv.PUBKEY if kind is Tlv.KEYHASH else Tlv.KEYHASH
+    data = SEALED.without(other).write()
+    assert verify(decode(data), NAMED).key == KEY.public
+    for bit in range(8 * len(DRAFT.body), 8 * len(data)):
+        at, mask = bit // 8, 1 << bit % 8
+        with pytest.raises(Refused):
+            verify(decode(data[:at] + bytes([data[at] ^ mask]) + data[at + 1 :]), NAMED)
+
+
+def test_the_c_verifier_agrees_on_every_bit(c_verifier: CVerifier) -> None:
+    """In a slot of exactly the image; for the TLVs outside the digest also in one of erased flash."""
+    trust = DEVICE.trust()
+    for bit in BITS:
+        data = flipped(bit)
+        assert c_verifier.verdict(data, DEVICE) == python_verdict(data, trust, file=False), bit
+    for bit in BITS[8 * len(DRAFT.body) :]:
+        data = flipped(bit)
+        padded = python_verdict(data.ljust(SLOT, b"\xff"), trust, file=False)
+        assert c_verifier.verdict(data, DEVICE, SLOT) == padded, bit
+
+
+def test_what_is_signed_is_refused_by_its_digest_alone() -> None:
+    """Whoever can recompute the digest still lacks the signature."""
+    for bit in range(0, 8 * len(DRAFT.body), 7):
+        body = flipped(bit)[: len(DRAFT.body)]
+        with pytest.raises(Refused):
+            verify(decode(body + GOOD[len(DRAFT.body) :]), NAMED)
+
+
+def test_the_bits_are_documented() -> None:
+    text = DOCUMENT.read_text()
+    assert "`KEYHASH` 0x01 → 0x11" in text
+    assert "`PUBKEY` 0x02 → 0x12" in text
