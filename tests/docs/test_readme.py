@@ -24,7 +24,7 @@ def shell_line(command: str) -> str:
         command = REFUSED.sub("", command)
         return f"! {command} 2> refusal; grep -F '[{refusal.group(1)}]' refusal; test $(wc -l < refusal) = 1"
     if command.endswith(" &"):
-        return f"{command[:-2]} > background-$((++n)) 2>&1 &\nawait background-$n"
+        return f"n=$((n + 1)); {command[:-2]} > background-$n 2>&1 &\nawait background-$n"
     return command
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from cellward.cli.demo.journal import Actor, Journal, Step
+from cellward.core.errors import Code
 
 WIDTH = 1080
 LANE = 44
@@ -38,8 +39,30 @@ CHAIN = (
     Station("install", "pack controller", ("safety gates", "inactive bank, read back")),
     Station("ROM", "battery module", ("loader verified", "bank chosen by the table")),
     Station("loader", "battery module", ("app verified", "flash closed")),
-    Station("app", "battery module", ("self-test", "confirm, or fall back")),
+    Station("app", "battery module", ("self-test", "confirm or fall back")),
 )
+
+
+# Where a refusal's code belongs in the picture, when not where it was reported.
+STOPPED_AT = {Code.UPDATE_FELL_BACK: "app", Code.POWER_CUT: "install"}
+STOPPED_BY = {
+    "publish gate": "publish",
+    "Director": "publish",
+    "server": "serve",
+    "pack controller": "verify",
+    "module rom": "ROM",
+    "module loader": "loader",
+}
+
+
+def stopped(journal: Journal) -> dict[str, list[str]]:
+    """The codes that each station refused with, each once."""
+    at: dict[str, list[str]] = {station.name: [] for station in CHAIN}
+    for refusal in journal.refusals:
+        station = STOPPED_AT.get(Code(refusal.code)) or STOPPED_BY[refusal.refused_by]
+        if refusal.code not in at[station]:
+            at[station].append(refusal.code)
+    return at
 
 
 def bars(journal: Journal) -> list[Bar]:
@@ -77,6 +100,7 @@ def render(journal: Journal) -> str:
     return environment.get_template("report.html.j2").render(
         journal=journal,
         chain=CHAIN,
+        stopped=stopped(journal),
         actors=list(Actor),
         bars=bars(journal),
         ticks=ticks(journal),
