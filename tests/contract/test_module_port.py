@@ -9,7 +9,7 @@ import pytest
 
 from cellward.adapters.modulelink import spawn
 from cellward.core.banks import State
-from cellward.core.errors import Code, ModuleRefused, Unavailable
+from cellward.core.errors import Code, FormatRefused, ModuleRefused, Unavailable
 from cellward.core.slots import (
     BMS_M33,
     MAGIC_FROM_END,
@@ -18,7 +18,7 @@ from cellward.core.slots import (
     TRAILER_MAGIC,
     Stage,
 )
-from cellward.ports.module import BenchModule, Conditions, Lifecycle, Outcome, Torn
+from cellward.ports.module import MAX_ADVANCE_MS, BenchModule, Conditions, Lifecycle, Outcome, Torn
 from cellward.vbms.bench import VirtualModule
 from cellward.vbms.plant import Order, provision
 from cellward.vbms.state import create
@@ -170,7 +170,12 @@ def test_conditions_are_measured(running: BenchModule) -> None:
 def test_time_advances(running: BenchModule) -> None:
     before = running.telemetry().at_ms
     running.advance(500)
-    assert running.telemetry().at_ms >= before + 500
+    after = running.telemetry().at_ms
+    assert after >= before + 500
+    for milliseconds in (-1, MAX_ADVANCE_MS + 1):
+        with pytest.raises(FormatRefused) as caught:
+            running.advance(milliseconds)
+        assert caught.value.code is Code.REQUEST_FORMAT
 
 
 @pytest.mark.parametrize("torn", list(Torn))

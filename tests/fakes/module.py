@@ -7,7 +7,7 @@ digest and do not go below the counter. `selftest_passes` decides the trial of a
 from dataclasses import dataclass, field, replace
 
 from cellward.core.banks import TRANSITIONS, Candidate, Event, State, choose, state_of
-from cellward.core.errors import CellwardError, Code, ModuleRefused, Unavailable
+from cellward.core.errors import CellwardError, Code, FormatRefused, ModuleRefused, Unavailable
 from cellward.core.image import Image, decode_slot
 from cellward.core.slots import (
     BANKS,
@@ -27,6 +27,7 @@ from cellward.core.slots import (
     flag_phrase,
 )
 from cellward.ports.module import (
+    MAX_ADVANCE_MS,
     BankStatus,
     BootReport,
     Conditions,
@@ -169,6 +170,8 @@ class FakeModule:
         )
 
     def advance(self, milliseconds: int) -> None:
+        if not 0 <= milliseconds <= MAX_ADVANCE_MS:
+            raise FormatRefused(Code.REQUEST_FORMAT, "time to pass")
         self.measured = replace(self.measured, at_ms=self.measured.at_ms + milliseconds)
 
     def cut_power_at(self, operation: int, torn: Torn) -> None:

@@ -13,6 +13,9 @@ from cellward.core.errors import CODE_OF_STATUS, Code
 from cellward.core.slots import decode_trailer
 
 
+MAX_ADVANCE_MS = 600_000
+
+
 class Lifecycle(StrEnum):
     """BLANK until the plant has burned keys and identity; fuses are closed to it from then on."""
 
@@ -218,7 +221,10 @@ class BenchModule(Module, Protocol):
     def set_conditions(self, conditions: Conditions) -> None: ...
 
     def advance(self, milliseconds: int) -> None:
-        """Let the module run on for this long, at once."""
+        """Let the module run on for this long, at once.
+
+        Raises FormatRefused (request.format) outside 0 to MAX_ADVANCE_MS.
+        """
         ...
 
     def cut_power_at(self, operation: int, torn: Torn) -> None:

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from cellward.core.errors import Code, ModuleRefused, Unavailable
+from cellward.core.errors import Code, FormatRefused, ModuleRefused, Unavailable
 from cellward.core.slots import (
     BANKS,
     OTP_APP_CLASS,
@@ -13,6 +13,7 @@ from cellward.core.slots import (
     TRAILER_SIZE,
 )
 from cellward.ports.module import (
+    MAX_ADVANCE_MS,
     BankStatus,
     BootReport,
     Conditions,
@@ -128,6 +129,13 @@ class VirtualModule:
         self.save()
 
     def advance(self, milliseconds: int) -> None:
+        if not 0 <= milliseconds <= MAX_ADVANCE_MS:
+            raise FormatRefused(
+                Code.REQUEST_FORMAT,
+                "time to pass",
+                expected=f"0 to {MAX_ADVANCE_MS} ms",
+                found=f"{milliseconds}",
+            )
         self.machine.run(milliseconds)
 
     def cut_power_at(self, operation: int, torn: Torn) -> None:
