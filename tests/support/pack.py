@@ -36,8 +36,9 @@ from cellward.core.slots import (
     Stage,
     flag_phrase,
 )
-from cellward.device.agent import Agent, Cycle, Watch
+from cellward.device.agent import Agent, Cycle
 from cellward.device.memory import Device, Memory, ModuleEntry
+from cellward.device.update import Watch
 from cellward.ports.module import BootEvent, BootReport, Outcome
 from tests.fakes.module import FakeModule
 from tests.fakes.store import MemoryStore

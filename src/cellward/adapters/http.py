@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from cellward.core.errors import CellwardError, Code, FormatRefused, Refused, Unavailable
+from cellward.core.errors import CellwardError, Code, FormatRefused, Refused, TrustRefused, Unavailable
 
 PROBLEM = "application/problem+json"
 PROBLEM_MEMBERS = ("code", "subject", "expected", "found", "advice")
@@ -273,22 +273,22 @@ def _load_certificate(context: ssl.SSLContext, certificate: ClientCertificate) -
         os.close(handle)
 
 
-def _unreachable(error: httpx.HTTPError, url: str) -> Unavailable:
+def _unreachable(error: httpx.HTTPError, url: str) -> CellwardError:
     """What stopped the request, told apart by what ssl says."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLError):
         cause = cause.__cause__ or cause.__context__
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return Unavailable(
+        return TrustRefused(
             Code.TLS_SERVER, url, expected="the server of the pinned CA", found=_text(cause.verify_message)
         )
     if isinstance(cause, ssl.SSLError):
         reason = cause.reason or type(cause).__name__
         if reason.endswith(CERTIFICATE_ALERTS):
-            return Unavailable(
+            return TrustRefused(
                 Code.TLS_CLIENT_CERTIFICATE, url, expected="our certificate to be taken", found=_alert(reason)
             )
-        return Unavailable(Code.TLS_SERVER, url, expected="TLS 1.3", found=_alert(reason))
+        return TrustRefused(Code.TLS_SERVER, url, expected="TLS 1.3", found=_alert(reason))
     return Unavailable(
         Code.SERVER_UNREACHABLE,
         url,

@@ -16,8 +16,9 @@ from cellward import bootstrap
 from cellward.core.errors import CellwardError, Code, FormatRefused, Refused
 from cellward.core.metadata import MAX_FACTORY_SIZE, Factory, Repository, Role, decode_factory, document
 from cellward.device import identity
-from cellward.device.agent import Agent, Cycle, Watch
+from cellward.device.agent import Agent, Cycle
 from cellward.device.memory import Device, Memory, ModuleEntry
+from cellward.device.update import Watch
 from cellward.ports.module import Module
 from cellward.ports.transport import Transport
 
@@ -166,13 +167,24 @@ def run(state: Path, once: bool, interval: float, as_json: bool) -> None:
         watch = stack.enter_context(_watch(as_json))
         agent = _agent(state, watch, stack)
         while True:
-            cycle = agent.cycle(datetime.now(UTC))
-            _show(cycle, watch, as_json)
-            if once and cycle.refusal is not None:
-                raise cycle.refusal
+            refusal = _one(agent, watch, as_json)
+            if once and refusal is not None:
+                raise refusal
             if once:
                 return
+            if refusal is not None:
+                watch.say(str(refusal))
             time.sleep(interval * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311  no secret
+
+
+def _one(agent: Agent, watch: Watch, as_json: bool) -> CellwardError | None:
+    """One cycle, shown. A full disk must not end the loop of a pack that nobody looks at."""
+    try:
+        cycle = agent.cycle(datetime.now(UTC))
+    except CellwardError as error:
+        return error
+    _show(cycle, watch, as_json)
+    return cycle.refusal
 
 
 def _agent(state: Path, watch: Watch, stack: ExitStack) -> Agent:
@@ -230,8 +242,6 @@ def _show(cycle: Cycle, watch: Watch, as_json: bool) -> None:
         return
     runs = ", ".join(f"{ecu} {version}" for ecu, version in sorted(cycle.installed.items()))
     watch.say(f"{cycle.outcome}; runs {runs or 'nothing'}")
-    if cycle.refusal is not None:
-        watch.say(str(cycle.refusal))
 
 
 def _facts(cycle: Cycle) -> dict[str, object]:

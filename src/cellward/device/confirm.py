@@ -7,7 +7,9 @@
     yes           CONFIRMED   below        ON_TRIAL    the next reset commits
     yes           TRIAL       any          ON_TRIAL    the self-test runs
     no            TRIAL       any          FELL_BACK   started once, never confirmed
-    no            other       any          FELL_BACK   if this very boot refused it, else UNFINISHED
+    no            any         any          FELL_BACK   if the reset we asked for refused it
+    no            PENDING     any          ON_TRIAL    where nothing runs: the next boot decides
+    no            any         any          UNFINISHED  cut before the trailer, or never reset
 """
 
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ class Verdict(Enum):
     COMMITTED = "committed"
     ON_TRIAL = "on trial"
     FELL_BACK = "fell back"
-    UNFINISHED = "unfinished"  # cut before the trailer: nothing to conclude, flash it again
+    UNFINISHED = "unfinished"  # nothing to conclude: flash it again
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ def judge(
         return Conclusion(Verdict.COMMITTED if done else Verdict.ON_TRIAL, status, None)
     if state is State.TRIAL or (ours and reason is not None):
         return Conclusion(Verdict.FELL_BACK, status, reason)
+    if state is State.PENDING and status.outcome is not Outcome.RUNNING:
+        return Conclusion(Verdict.ON_TRIAL, status, None)
     return Conclusion(Verdict.UNFINISHED, status, reason)
 
 

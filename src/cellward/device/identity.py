@@ -4,6 +4,7 @@ Until TPM enrolment exists the key lies in the state directory (0600) and a one-
 for it. The key signs the vehicle's manifests and is handed to ssl in memory.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,7 +12,7 @@ from functools import cached_property
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
@@ -116,8 +117,8 @@ def enrol(
     )
     certificate = fields.text("certificate", limit=ANSWER_LIMIT).encode()
     identity = check_certificate(certificate, key, vehicle, device_ca)
-    _check_fresh(identity, certificate, now)
-    store.write(CERTIFICATE, certificate)
+    _check_fresh(identity, now)
+    store.write(CERTIFICATE, identity.certificate_pem)
     return identity
 
 
@@ -162,21 +163,26 @@ def check_certificate(pem: bytes, key_pem: bytes, vehicle: str, device_ca: bytes
     3. for our public key                       4. with the vehicle as its one common name
     Raises TrustRefused (enrol.certificate).
     """
+    issued = "one issued by the device CA of the factory data"
     try:
-        certificate = x509.load_pem_x509_certificate(pem)  # 1
-        authority = x509.load_pem_x509_certificate(device_ca)
-        certificate.verify_directly_issued_by(authority)  # 2
-    except (ValueError, TypeError, InvalidSignature) as error:
-        raise _refused(vehicle, "one issued by the device CA of the factory data", "another one") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what the library only tolerates so far is no certificate
+            certificate = x509.load_pem_x509_certificate(pem)  # 1
+            authority = x509.load_pem_x509_certificate(device_ca)
+            certificate.verify_directly_issued_by(authority)  # 2
+            certified = certificate.public_key()
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, Warning) as error:
+        raise _refused(vehicle, issued, "another one") from error
     if not _is_authority(authority):
         raise _refused(vehicle, "a device CA that may issue", "a certificate that is no CA")
-    ours = _load_key(key_pem).public_key()
-    if certificate.public_key() != ours:  # 3
+    if certified != _load_key(key_pem).public_key():  # 3
         raise _refused(vehicle, "our public key", "another key")
     names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if names != [vehicle]:  # 4
         raise _refused(vehicle, f"the common name {vehicle}", ", ".join(names)[:80] or "none")
-    return Identity(vehicle, key_pem, pem, certificate.not_valid_after_utc)
+    # Encoded anew: nothing that stood around it in the answer reaches ssl or the disk.
+    clean = certificate.public_bytes(serialization.Encoding.PEM)
+    return Identity(vehicle, key_pem, clean, certificate.not_valid_after_utc)
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
@@ -186,9 +192,9 @@ def _is_authority(certificate: x509.Certificate) -> bool:
         return False
 
 
-def _check_fresh(identity: Identity, pem: bytes, now: datetime) -> None:
+def _check_fresh(identity: Identity, now: datetime) -> None:
     """Only at enrolment: a certificate that is not valid yet or any more is not worth storing."""
-    certificate = x509.load_pem_x509_certificate(pem)
+    certificate = x509.load_pem_x509_certificate(identity.certificate_pem)
     if not certificate.not_valid_before_utc - CLOCK_SKEW <= now < certificate.not_valid_after_utc:
         raise _refused(
             identity.vehicle,

@@ -7,7 +7,7 @@ what the flash holds is compared with them before the trailer makes the bank boo
 from collections.abc import Callable
 
 from cellward.core.banks import State
-from cellward.core.errors import Code, ModuleRefused, PolicyRefused
+from cellward.core.errors import Code, ModuleRefused, PolicyRefused, Refused
 from cellward.core.plan import Do, Plan, Step
 from cellward.core.slots import ERASED, TRAILER_SIZE
 from cellward.device.fetch import Progress
@@ -21,9 +21,9 @@ GUARD_EVERY = 16
 def install(module: Module, plan: Plan, guard: Callable[[], object], progress: Progress) -> None:
     """Write the bank that does not run and make it pending.
 
-    `guard` raises to stop. Raises ModuleRefused (flash.*, power.cut), PolicyRefused (gate.*,
-    plan.incomplete), Unavailable (module.*). Whatever is raised: the running bank was not touched
-    and the other one has no trailer, so it is not bootable.
+    `guard` raises to stop, until the very end. Raises ModuleRefused (flash.*, power.cut),
+    PolicyRefused (gate.*, plan.incomplete): the running bank was not touched, and the other one has no
+    trailer, so it is not bootable. Raises Unavailable (module.*) when the module is silent.
     """
     _check_target(module, plan)
     steps = list(plan.steps())
@@ -32,7 +32,7 @@ def install(module: Module, plan: Plan, guard: Callable[[], object], progress: P
             guard()
         _run(module, plan, step)
         progress(f"flash {plan.serial} bank {plan.bank}", number + 1, len(steps))
-    _check_pending(module, plan)
+    _check_pending(module, plan, guard)
 
 
 def _run(module: Module, plan: Plan, step: Step) -> None:
@@ -81,11 +81,16 @@ def _read_back(module: Module, plan: Plan, step: Step) -> None:
             )
 
 
-def _check_pending(module: Module, plan: Plan) -> None:
-    state = module.status().bank(plan.bank).state
-    if state is not State.PENDING:
+def _check_pending(module: Module, plan: Plan, guard: Callable[[], object]) -> None:
+    """Pending and still allowed, or the trailer goes again: any reset would try the bank."""
+    try:
+        guard()
+        state = module.status().bank(plan.bank).state
+        if state is not State.PENDING:
+            raise _differs(plan, f"bank {plan.bank} pending", state.name.lower())
+    except Refused:
         module.erase_page(plan.bank, plan.hardware.trailer.offset)
-        raise _differs(plan, f"bank {plan.bank} pending", state.name.lower())
+        raise
 
 
 def _differs(plan: Plan, expected: str, found: str) -> ModuleRefused:

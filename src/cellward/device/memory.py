@@ -73,9 +73,6 @@ class Attempt:
     images: tuple[tuple[str, str], ...]  # ECU id, SHA-256 of the image in hex
     detail: str  # what the safety gates measured
 
-    def same(self, rejected: tuple[str, ...]) -> bool:
-        return tuple(sorted(sha256 for _, sha256 in self.images)) == rejected
-
 
 @dataclass(frozen=True)
 class Result:

@@ -7,8 +7,8 @@ from typing import Protocol
 class Transport(Protocol):
     """Every method raises
 
-    - Unavailable: server.unreachable, server.slow (below the throughput floor), tls.server (not the
-      pinned server), tls.client_certificate (the server does not take ours);
+    - Unavailable: server.unreachable, server.slow (below the throughput floor);
+    - TrustRefused: tls.server (not the pinned server), tls.client_certificate (it does not take ours);
     - Refused: request.too_large where the answer exceeds `limit`, and the server's own refusal
       under its own code where that is one of core.errors, server.refused otherwise.
     """
