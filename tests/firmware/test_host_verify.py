@@ -143,12 +143,16 @@ ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 def signatures() -> dict[str, bytes]:
-    r, s = KEY.sign_raw(DRAFT.digest)
+    # With both top bits set, so that their zero byte can be left out.
+    pairs = (KEY.sign_raw(DRAFT.digest) for _ in range(200))
+    r, s = next((r, s) for r, s in pairs if r >> 255 and s >> 255)
+    bare_r, bare_s = (b"\x02\x20" + number.to_bytes(32, "big") for number in (r, s))
     good = der_sequence(der_integer(r) + der_integer(s))
     return {
         "empty": b"",
         "one byte": b"\x30",
-        "negative r": der_sequence(der_integer(r).replace(b"\x02", b"\x02", 1)[:2] + b"\xff" * 32),
+        "negative r": der_sequence(bare_r + der_integer(s)),
+        "negative s": der_sequence(der_integer(r) + bare_s),
         "zero r": der_sequence(der_integer(0) + der_integer(s)),
         "zero s": der_sequence(der_integer(r) + der_integer(0)),
         "both zero": der_sequence(der_integer(0) * 2),
