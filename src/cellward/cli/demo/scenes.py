@@ -80,7 +80,7 @@ class Scenes:
         token = run(
             Actor.SERVER, "a one-time token for the pack", "server", "enrol-token", PACK, said="valid once"
         )
-        (self._stage.folder / "token").write_text(token)
+        (self._stage.folder / "token").write_text(token.split()[0])
         run(
             Actor.CONTROLLER,
             "enrol: a certificate for its own key",
@@ -183,4 +183,4 @@ class Scenes:
         )
 
     def _poll(self, name: str) -> None:
-        self._stage.run(Actor.CONTROLLER, name, "device", "run", "--state", "pack", "--once")
+        self._stage.run(Actor.CONTROLLER, name, "device", "run", "--state", "pack", "--once", last=True)

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -73,17 +72,17 @@ class Stage:
             except subprocess.TimeoutExpired:
                 process.kill()
 
-    def run(self, actor: Actor, name: str, *arguments: str, said: str = "") -> Any:
-        """A command that must succeed. Returns its JSON where it was asked for, else its output.
+    def run(self, actor: Actor, name: str, *arguments: str, said: str = "", last: bool = False) -> str:
+        """A command that must succeed; returns its output.
 
-        `said` goes into the journal instead of the first line of the output.
+        `said` goes into the journal instead of the first line of the output, or of its `last` one.
         """
         with self._step(actor, name, arguments) as outcome:
             done = self._call(arguments)
             if done.returncode != 0:
                 raise Unexpected(name, "exit status 0", _last_line(done.stderr) or f"{done.returncode}")
-            outcome.append(said or _first_line(done.stdout))
-        return json.loads(done.stdout) if "--json" in arguments else done.stdout
+            outcome.append(said or (_last_line if last else _first_line)(done.stdout))
+        return done.stdout
 
     def refused(self, actor: Actor, name: str, *arguments: str) -> Said:
         """A command that must be refused. Returns what it said."""
