@@ -8,7 +8,7 @@ from typing import Any, Generic
 
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, T, Targets, Timestamp
 
-from cellward.core.errors import Code, TrustRefused
+from cellward.core.errors import Code, FormatRefused, TrustRefused
 from cellward.core.metadata import (
     RULES,
     Repository,
@@ -76,11 +76,12 @@ def load(repository: Repository, files: Mapping[Role, bytes]) -> TrustedReposito
     """The trusted state from persisted bytes (`TrustedRepository.files`) or the factory's root.
 
     Everything is verified again; expiry is not looked at, an expired file still forbids a rollback.
-    A file other than the root that the root's keys do not sign is left out, as if it were absent:
-    that is what a power cut leaves between a rotated root and the deletion of what it revoked
-    (5.4.4.3 step 4). It gives nothing to somebody who can write here: he could delete it as well.
+    A file other than the root that is damaged, or that the root's keys do not sign, is left out as if
+    it were absent: that is what a power cut leaves between a rotated root and the deletion of what it
+    revoked (5.4.4.3 step 4), and a bad block must not end all updates (5.4.4). It gives nothing to
+    somebody who can write here: he could delete the file as well.
 
-    Raises FormatRefused, or TrustRefused (metadata.signature), for the root; FormatRefused for the rest.
+    Raises FormatRefused or TrustRefused (metadata.signature) for the root.
     """
     subject = f"{repository} {Role.ROOT}"
     root = parse_root(files[Role.ROOT])
@@ -98,7 +99,10 @@ def load(repository: Repository, files: Mapping[Role, bytes]) -> TrustedReposito
 def _load(root: Root, data: bytes | None, parse: Callable[[bytes], Metadata[T]]) -> Trusted[T] | None:
     if data is None:
         return None
-    metadata = parse(data)
+    try:
+        metadata = parse(data)
+    except FormatRefused:
+        return None
     return Trusted(data, metadata.signed) if still_signed(root, metadata) else None
 
 

@@ -30,6 +30,7 @@ from tests.support.uptane import (
     LOADER,
     NOW,
     VEHICLE,
+    Dates,
     director_release,
     follow,
     image_release,
@@ -42,6 +43,10 @@ from tests.support.uptane import (
 TARGET = target()
 MADE = image_release(TARGET, version=3)
 TRUSTED = follow(start(IMAGE_OWNER), MADE)
+
+
+LIFE = timedelta(days=1)
+TOMORROW = NOW + LIFE
 
 
 def refusal(call: Callable[[], object], code: Code) -> Refused:
@@ -213,6 +218,78 @@ def test_each_step_looks_at_what_is_above_it_again() -> None:
     refusal(lambda: trust.match((), TRUSTED, {}, tomorrow), Code.METADATA_EXPIRED)
 
 
+def stamp(snapshot: bytes, snapshot_version: int, version: int) -> bytes:
+    """The timestamp's key names this snapshot."""
+    metadata = make_timestamp(
+        version=version, expires=TOMORROW, snapshot_version=snapshot_version, snapshot_data=snapshot
+    )
+    return sign(metadata, *IMAGE_OWNER.holders(Role.TIMESTAMP))
+
+
+def snapshot_of(version: int, targets_version: int = 3) -> bytes:
+    metadata = make_snapshot(
+        version=version, expires=TOMORROW, targets_version=targets_version, targets_data=MADE.targets
+    )
+    return sign(metadata, *IMAGE_OWNER.holders(Role.SNAPSHOT))
+
+
+def test_a_timestamp_may_not_name_an_older_snapshot() -> None:
+    older = stamp(snapshot_of(2), 2, 4)
+    caught = refusal(lambda: trust.update_timestamp(TRUSTED, older, NOW), Code.METADATA_VERSION)
+    assert caught.subject == "image timestamp snapshot"
+
+
+def test_a_snapshot_is_the_version_that_its_timestamp_says() -> None:
+    data = snapshot_of(2)
+    state = trust.update_timestamp(start(IMAGE_OWNER), stamp(data, 3, 1), NOW)
+    caught = refusal(lambda: trust.update_snapshot(state, data, NOW), Code.METADATA_VERSION)
+    assert caught.expected == "version 3, as listed"
+
+
+def test_a_snapshot_is_not_older_even_when_no_timestamp_was_kept() -> None:
+    """A cut, or a hand, has taken the timestamp away; the snapshot still is a floor."""
+    data = snapshot_of(2)
+    state = replace(TRUSTED, timestamp=None)
+    state = trust.update_timestamp(state, stamp(data, 2, 1), NOW)
+    caught = refusal(lambda: trust.update_snapshot(state, data, NOW), Code.METADATA_VERSION)
+    assert caught.expected == "version 3 or later"
+
+
+def test_targets_are_not_older_even_when_no_snapshot_was_kept() -> None:
+    older = image_release(TARGET, version=2)
+    state = replace(TRUSTED, timestamp=None, snapshot=None)
+    state = trust.update_timestamp(state, older.timestamp, NOW)
+    state = trust.update_snapshot(state, older.snapshot, NOW)
+    caught = refusal(lambda: trust.update_targets(state, older.targets, NOW), Code.METADATA_VERSION)
+    assert (caught.subject, caught.expected) == ("image targets", "version 3 or later")
+
+
+@pytest.mark.parametrize("role", [Role.TIMESTAMP, Role.SNAPSHOT, Role.TARGETS])
+def test_each_file_has_its_own_expiry_at_its_own_step(role: Role) -> None:
+    """`at` is after the expiry of one file and before that of the two others."""
+    at = TOMORROW + timedelta(hours=1)
+    dates = Dates(**{**dict.fromkeys(("timestamp", "snapshot", "targets"), at + LIFE), str(role): TOMORROW})
+    made = image_release(TARGET, dates=dates)
+    fresh = start(IMAGE_OWNER)
+    stamped = trust.update_timestamp(fresh, made.timestamp, NOW)
+    taken = trust.update_snapshot(stamped, made.snapshot, NOW)
+    whole = trust.update_targets(taken, made.targets, NOW)
+    steps: dict[Role, Callable[[], object]] = {
+        Role.TIMESTAMP: lambda: trust.update_timestamp(fresh, made.timestamp, at),
+        Role.SNAPSHOT: lambda: trust.update_snapshot(stamped, made.snapshot, at),
+        Role.TARGETS: lambda: trust.update_targets(taken, made.targets, at),
+    }
+    in_order = list(Role)
+    for step, call in steps.items():
+        if in_order.index(step) < in_order.index(role):
+            call()
+        else:
+            caught = refusal(call, Code.METADATA_EXPIRED)
+            assert caught.subject.startswith(f"image {role}")
+    caught = refusal(lambda: trust.current_targets(whole, at), Code.METADATA_EXPIRED)
+    assert caught.subject == f"image {role}"
+
+
 def test_roots_in_a_row_and_their_expiry_at_the_end() -> None:
     state = start(IMAGE_OWNER)
     for version in (2, 3):
@@ -238,8 +315,13 @@ def test_loading_needs_a_root_that_signs_itself() -> None:
     refusal(lambda: trust.load(Repository.IMAGE, {Role.ROOT: lonely}), Code.METADATA_SIGNATURE)
     with pytest.raises(FormatRefused):
         trust.load(Repository.IMAGE, {Role.ROOT: b""})
-    with pytest.raises(FormatRefused):
-        trust.load(Repository.IMAGE, {**TRUSTED.files(), Role.TARGETS: b"{"})
+
+
+@pytest.mark.parametrize("role", [Role.TIMESTAMP, Role.SNAPSHOT, Role.TARGETS])
+def test_a_damaged_file_is_as_good_as_none_and_updates_go_on(role: Role) -> None:
+    state = trust.load(Repository.IMAGE, {**TRUSTED.files(), role: TRUSTED.files()[role][:-1]})
+    assert state.files() == {name: data for name, data in TRUSTED.files().items() if name is not role}
+    assert follow(state, image_release(TARGET, version=4)).version(role) == 4
 
 
 def test_loading_is_the_reverse_of_files_and_expiry_is_no_matter() -> None:
