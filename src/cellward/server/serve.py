@@ -6,7 +6,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -19,7 +19,7 @@ from cellward.server.ca import SERVER_LIFETIME, Authority
 from cellward.server.device_api import Clock, DeviceApi, Repositories
 from cellward.server.enrolment import EnrolmentApi
 from cellward.server.lane import Lane
-from cellward.server.tls import HANDSHAKE_SECONDS, Connection, load_key, server_context
+from cellward.server.tls import HANDSHAKE_SECONDS, HANGUP_SECONDS, Connection, load_key, server_context
 
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 10
@@ -85,6 +85,7 @@ class _Listener(uvicorn.Server):
             ssl=self._tls,
             backlog=BACKLOG,
             ssl_handshake_timeout=HANDSHAKE_SECONDS,
+            ssl_shutdown_timeout=HANGUP_SECONDS,
         )
         self.servers = [server]
         self.started = True
@@ -102,21 +103,25 @@ def serve(
     """
     import uvloop
 
-    sockets = [bind(address) for address in (listen.devices, listen.enrolment)]
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(repositories, authorities, listen, clock, ready, sockets))
+    with ExitStack() as sockets:
+        bound = [sockets.enter_context(bind(address)) for address in (listen.devices, listen.enrolment)]
+        runner = sockets.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
+        runner.run(_serve(repositories, authorities, listen, clock, ready, bound))
 
 
 def bind(address: tuple[str, int]) -> socket.socket:
+    """A socket bound to HOST:PORT. Raises Unavailable (server.address)."""
     host, port = address
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(where)
-    except (OSError, OverflowError) as error:
+        with ExitStack() as failing:
+            bound = failing.enter_context(socket.socket(family, kind, protocol))
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(where)
+            failing.pop_all()
+    except (OSError, UnicodeError) as error:
         raise Unavailable(
             Code.SERVER_ADDRESS,
             f"{host}:{port}",

@@ -20,6 +20,7 @@ from cellward.server.requests import PEER, Peer
 
 HANDSHAKE_SECONDS = 10.0
 HEAD_SECONDS = 15.0
+HANGUP_SECONDS = 2.0  # for the peer to say goodbye too; what it still sends is not read for longer
 MAX_HEAD = 32 * 1024
 logger = logging.getLogger("cellward.server")
 
