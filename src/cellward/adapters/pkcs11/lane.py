@@ -85,6 +85,15 @@ class Lane:
             # A library that is already down is what was wanted; python-pkcs11 has noted it too.
             return
 
+    def give_up(self, module: Module, error: Exception) -> None:
+        """After a failure nobody knows what state a session is in: the next call starts afresh."""
+        from traceback import clear_frames
+
+        # Searches that hang on the traceback end now, in the lane. Later they would end that of
+        # another session with the same number.
+        clear_frames(error.__traceback__)
+        self.stop(module)
+
     @contextmanager
     def exclusive(self, path: str | None) -> Iterator[None]:
         """Alone among all processes that take this lock; re-entrant within this one."""
@@ -151,6 +160,8 @@ LOST = (
     ck.DeviceRemoved,
     ck.KeyHandleInvalid,
     ck.ObjectHandleInvalid,
+    ck.OperationActive,
+    ck.OperationNotInitialized,
     ck.SessionClosed,
     ck.SessionHandleInvalid,
     ck.SlotIDInvalid,

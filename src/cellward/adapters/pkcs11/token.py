@@ -49,10 +49,11 @@ class Token:
             try:
                 try:
                     return work(self._open(rw))
-                except LOST:
-                    LANE.stop(self.module)
+                except LOST as error:
+                    LANE.give_up(self.module, error)
                     return work(self._open(rw))
             except ck.PKCS11Error as error:
+                LANE.give_up(self.module, error)
                 raise failed(error, self.uri.token_name) from error
 
     def exclusive(self, work: Callable[[pkcs11.Session], T]) -> T:

@@ -32,4 +32,15 @@ try:
 finally:
     sys.meta_path.remove(_finder)
 
+_report = sys.unraisablehook
+
+
+def _quiet(unraisable: "sys.UnraisableHookArgs") -> None:
+    """A search whose session is lost fails once more when it is freed, and Python would print that."""
+    if not isinstance(unraisable.exc_value, ck.PKCS11Error):
+        _report(unraisable)
+
+
+sys.unraisablehook = _quiet
+
 __all__ = ["Attribute", "KeyType", "ObjectClass", "ck", "pkcs11"]
