@@ -10,6 +10,7 @@ from cellward.core.banks import State, state_of
 from cellward.core.errors import Code
 from cellward.core.slots import BANKS, BMS_M33, COUNTER_MAX, Stage, decode_trailer
 from cellward.ports.module import BootReport, Conditions, Outcome, Torn
+from cellward.vbms.registers import FLASH_BASE, Flash, Watchdog
 from tests.firmware.rig import STRANGER, Rig, binary, last_event, names, release, sign, told
 
 OLD, NEW = release("1.3.0", 6), release("1.4.0", 7)
@@ -107,6 +108,42 @@ def test_256_kib_boots_within_the_budget(rig: Rig) -> None:
     runs(report, "a", 6)
     reached = {milestone.name: milestone.instructions for milestone in report.milestones}
     assert reached["app_entered"] <= BUDGET
+
+
+def test_what_the_app_finds_closed_behind_it(rig: Rig) -> None:
+    """No stage can undo what the ones before it have shut until the next reset."""
+    rig.boot()
+    assert rig.machine is not None
+    assert rig.machine.otp.secret_hidden  # the ROM's alone
+    assert rig.machine.otp.locked  # no burns, no remap
+    assert rig.machine._system.locked
+    assert rig.machine._bus[FLASH_BASE].read(Flash.PROTECT) == 1
+    assert rig.machine._watchdog.read(Watchdog.LOAD) == 5_000_000
+
+
+def test_the_watchdog_is_fed(rig: Rig) -> None:
+    rig.boot()
+    rig.run(2_000)
+    assert rig.machine is not None
+    assert len(rig.machine.reports()) == 1
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "runs_"),
+    [
+        (("1.3.0", 6), ("1.4.0", 6), "b"),
+        (("1.4.0", 6), ("1.3.0", 6), "a"),
+        (("1.4.0", 6), ("1.3.0", 7), "b"),
+        (("1.3.0", 7), ("1.4.0", 6), "a"),
+        (("1.3.0", 6), ("1.3.0", 6), "a"),
+    ],
+)
+def test_of_two_confirmed_banks_the_newer_runs(
+    rig: Rig, a: tuple[str, int], b: tuple[str, int], runs_: str
+) -> None:
+    rig.stage("a", release(*a), confirmed=True)
+    rig.stage("b", release(*b), confirmed=True)
+    assert rig.boot()[-1].bank == runs_
 
 
 # Refused in the ROM, refused in the loader ----------------------------------------------------------
