@@ -9,6 +9,7 @@ import click
 
 from cellward import bootstrap
 from cellward.config import Home
+from cellward.core.metadata import InstallResult
 from cellward.rollout import inventory
 from cellward.rollout.inventory import EcuStatus, VehicleStatus
 
@@ -115,35 +116,36 @@ def vehicles(home: Home, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("vehicle", "ECU", "runs", "ordered", "last attempt", box=box.SIMPLE_HEAD, pad_edge=False)
-    for status in found:
-        head = f"[bold]{status.vehicle.vehicle_id}[/]\n[dim]{_seen(status)}[/]"
-        for number, ecu in enumerate(status.ecus):
-            table.add_row(head if number == 0 else "", *_row(ecu))
-    if table.row_count == 0:
+    if not found:
         click.echo("no vehicle yet: `cellward server enrol-token VEHICLE` lets one enrol")
         return
+    headings = ("vehicle, ECU", "hardware", "runs (counter)", "ordered (counter)", "last attempt")
+    table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False)
+    for status in found:
+        table.add_row(*_head(status), style="bold")
+        for number, ecu in enumerate(status.ecus, 1):
+            table.add_row(*_row(ecu), end_section=number == len(status.ecus))
     Console().print(table)
 
 
 def _row(ecu: EcuStatus) -> tuple[str, ...]:
-    runs = f"{ecu.installed.version} (counter {ecu.installed.release_counter})" if ecu.installed else "-"
-    code = ecu.result.code if ecu.result else "-"
-    colour = "green" if code == "ok" else "red" if ecu.result else "dim"
-    return (
-        f"{ecu.ecu.ecu_id}\n[dim]{ecu.ecu.hardware_id}[/]",
-        runs,
-        ecu.ordered or "-",
-        f"[{colour}]{code}[/]",
-    )
+    runs = f"{ecu.installed.version} ({ecu.installed.release_counter})" if ecu.installed else "-"
+    ordered = f"{ecu.ordered.version} ({ecu.ordered.release_counter})" if ecu.ordered else "-"
+    return f"  {ecu.ecu.ecu_id}", ecu.ecu.hardware_id, runs, ordered, _outcome(ecu.result)
 
 
-def _seen(status: VehicleStatus) -> str:
-    certificate = status.certificate
-    if certificate is None or certificate.revoked:
-        return "certificate revoked"
-    seen = f"seen {status.last_seen:%Y-%m-%d %H:%M}" if status.last_seen else "not seen yet"
-    return f"{seen}\ncertificate until {certificate.not_after:%Y-%m-%d}"
+def _outcome(result: InstallResult | None) -> str:
+    if result is None:
+        return "-"
+    return f"[{'green' if result.code == 'ok' else 'red'}]{result.code}[/]"
+
+
+def _head(status: VehicleStatus) -> tuple[str, ...]:
+    seen = f"seen {status.last_seen:%m-%d %H:%M}" if status.last_seen else "not seen yet"
+    held = status.certificate
+    certificate = f"cert. to {held.not_after:%Y-%m-%d}" if held and not held.revoked else "cert. revoked"
+    result = _outcome(status.primary.result) if status.primary else "-"
+    return status.vehicle.vehicle_id, "", seen, certificate, result
 
 
 def _facts(status: VehicleStatus) -> dict[str, object]:
@@ -159,11 +161,13 @@ def _facts(status: VehicleStatus) -> dict[str, object]:
             "not_after": f"{certificate.not_after:%Y-%m-%dT%H:%M:%SZ}",
             "revoked": certificate.revoked,
         },
+        "result": status.primary.result.to_json() if status.primary and status.primary.result else None,
+        "attacks_detected": status.primary.attacks_detected if status.primary else "",
         "ecus": [
             {
                 "ecu_id": ecu.ecu.ecu_id,
                 "hardware_id": ecu.ecu.hardware_id,
-                "ordered": ecu.ordered,
+                "ordered": ecu.ordered.name if ecu.ordered else None,
                 "installed": ecu.installed.to_json() if ecu.installed else None,
                 "result": ecu.result.to_json() if ecu.result else None,
                 "attacks_detected": ecu.attacks_detected,

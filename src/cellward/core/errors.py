@@ -127,6 +127,7 @@ class Code(StrEnum):
     SERVER_UNREACHABLE = "server.unreachable"
     SERVER_SLOW = "server.slow"
     SERVER_REFUSED = "server.refused"
+    SERVER_BUSY = "server.busy"
     SERVER_ADDRESS = "server.address"
     REQUEST_FORMAT = "request.format"
     REQUEST_TOO_LARGE = "request.too_large"

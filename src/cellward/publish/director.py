@@ -22,7 +22,6 @@ from cellward.core.metadata import (
     make_snapshot,
     make_timestamp,
     parse_file_name,
-    role_keys,
 )
 from cellward.ports.registry import Issue, Order, Registry, Vehicle
 from cellward.ports.store import Store
@@ -48,7 +47,7 @@ class Director:
 
         Raises Unavailable (token.*, storage.database) and then nothing new stands.
         """
-        key_id = role_keys(self.roots.newest().signed, Role.TARGETS).keys[0].fingerprint
+        key_id = self.roots.newest().signed.roles[Role.TARGETS].keyids[0]
         for _ in range(ATTEMPTS):
             issue = self._registry.issue(vehicle.vehicle_id)
             if (

@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from cellward.core.errors import Code, FormatRefused, PolicyRefused, TrustRefused
 from cellward.core.metadata import (
     Ecu,
+    EcuReport,
     Installed,
     InstallResult,
     Manifest,
+    Target,
     check_vehicle_id,
     decode_manifest,
     verify_manifest,
@@ -157,10 +159,10 @@ def _content(manifest: Manifest) -> bytes:
 
 @dataclass(frozen=True)
 class EcuStatus:
-    """`ordered` is the target's name, None without an order; the rest is what was reported last."""
+    """`ordered` is None without an order; the rest is what was reported last."""
 
     ecu: Ecu
-    ordered: str | None
+    ordered: Target | None
     installed: Installed | None
     result: InstallResult | None
     attacks_detected: str
@@ -168,18 +170,20 @@ class EcuStatus:
 
 @dataclass(frozen=True)
 class VehicleStatus:
-    """`certificate` is the newest; `last_seen` is None before the first report."""
+    """`certificate` is the newest; `last_seen` is None before the first report. `primary` is what the
+    controller said of itself: refusals that concern no ECU alone are there."""
 
     vehicle: Vehicle
     certificate: Certificate | None
     last_seen: datetime | None
+    primary: EcuReport | None
     ecus: tuple[EcuStatus, ...]
 
 
 def status(registry: Registry, vehicle_id: str) -> VehicleStatus:
     """Raises PolicyRefused (vehicle.unknown)."""
     vehicle = known_vehicle(registry, vehicle_id)
-    orders = {order.ecu_id: order.target.name for order in registry.orders(vehicle_id)[1]}
+    orders = {order.ecu_id: order.target for order in registry.orders(vehicle_id)[1]}
     last = registry.last_report(vehicle_id)
     manifest = decode_manifest(last.body) if last else None
     ecus = []
@@ -195,7 +199,8 @@ def status(registry: Registry, vehicle_id: str) -> VehicleStatus:
             )
         )
     certificate = next(iter(registry.certificates(vehicle_id)), None)
-    return VehicleStatus(vehicle, certificate, last.received if last else None, tuple(ecus))
+    primary = manifest.report(vehicle_id) if manifest else None
+    return VehicleStatus(vehicle, certificate, last.received if last else None, primary, tuple(ecus))
 
 
 def known_vehicle(registry: Registry, vehicle_id: str) -> Vehicle:

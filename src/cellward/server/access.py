@@ -5,7 +5,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cellward.server.requests import PEER, Peer
+from cellward.server.requests import PEER, Peer, printable
 
 MAX_PATH = 200
 logger = logging.getLogger("cellward.access")
@@ -36,13 +36,8 @@ class AccessLog:
                 self._listener,
                 peer.common_name if isinstance(peer, Peer) else "-",
                 scope["method"],
-                _printable(scope["path"]),
+                printable(scope["path"], MAX_PATH),
                 status,
                 sent,
                 (time.perf_counter() - began) * 1000,
             )
-
-
-def _printable(path: str) -> str:
-    """A path is the client's to choose: no line breaks, no escape sequences, no novels."""
-    return "".join(c if c.isascii() and c.isprintable() and c != " " else "?" for c in path[:MAX_PATH])

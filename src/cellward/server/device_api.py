@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from cellward.core.errors import CellwardError, FormatRefused
-from cellward.core.metadata import MAX_MANIFEST_SIZE, Role, parse_file_name
+from cellward.core.metadata import MAX_MANIFEST_SIZE, Role, file_name, parse_file_name
 from cellward.ports.registry import Certificate, Registry, Vehicle
 from cellward.ports.store import RangedStore, Store
 from cellward.publish.director import Director
@@ -24,7 +24,7 @@ from cellward.server.lane import Lane
 from cellward.server.problem import not_found
 from cellward.server.requests import Peer, peer_of, read_body
 
-HINT_SECONDS = 1.0
+RENEWAL_SECONDS = 1.0
 logger = logging.getLogger("cellward.server")
 Clock = Callable[[], datetime]
 
@@ -45,7 +45,8 @@ class DeviceApi:
         self._it = repositories
         self._lane = lane
         self._clock = clock
-        self._image_hints: tuple[float, dict[str, int]] = (0.0, {})
+        self._image_timestamp = (b"", 0)  # the file and its version
+        self._looked_at = -RENEWAL_SECONDS
 
     def app(self) -> Starlette:
         return application(
@@ -98,21 +99,26 @@ class DeviceApi:
     def _image_file(self, peer: Peer, name: str) -> bytes | None:
         self._authenticate(peer)
         if parse_file_name(_checked(name))[0] is Role.TIMESTAMP:
-            self._image_versions(self._clock())
+            self._renew_images(self._clock())
         return self._it.image_metadata.read(name)
 
     def _image_versions(self, now: datetime) -> dict[str, int]:
-        """Looked at once a second: hints may be that old. Renews what is about to expire."""
-        read_at, versions = self._image_hints
-        if not versions or time.monotonic() - read_at > HINT_SECONDS:
-            try:
-                self._it.images.renew_online(now)
-            except CellwardError as error:
-                logger.warning("%s", error)  # what there is stays good for half of its lifetime
-            root = self._it.images.roots.newest().signed.version
-            versions = {"root": root, "timestamp": self._it.images.timestamp().version}
-            self._image_hints = (time.monotonic(), versions)
-        return versions
+        """The newest there are; what is about to expire is renewed first."""
+        self._renew_images(now)
+        data = self._it.image_metadata.read(file_name(Role.TIMESTAMP, 1)) or b""
+        if data != self._image_timestamp[0]:  # another process may have published
+            self._image_timestamp = data, self._it.images.timestamp().version
+        root = self._it.images.roots.newest().signed.version
+        return {"root": root, "timestamp": self._image_timestamp[1]}
+
+    def _renew_images(self, now: datetime) -> None:
+        if time.monotonic() - self._looked_at < RENEWAL_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        try:
+            self._it.images.renew_online(now)
+        except CellwardError as error:
+            logger.warning("%s", error)  # what there is stays good for half of its lifetime
 
 
 def _checked(name: str) -> str:

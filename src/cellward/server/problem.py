@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import ExceptionHandler
 
 from cellward.core.errors import CellwardError, Code, FormatRefused, Refused, Unavailable
+from cellward.server.requests import printable
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 30
@@ -72,7 +73,7 @@ def respond(error: CellwardError) -> Response:
 async def _refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, CellwardError)  # noqa: S101  registered for nothing else
     log = logger.warning if is_ours(error) else logger.info
-    log("%s", error)
+    log("%s", printable(str(error)))
     return respond(error)
 
 

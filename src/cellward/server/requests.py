@@ -8,6 +8,7 @@ from starlette.requests import Request
 from cellward.core.errors import Code, FormatRefused
 
 BODY_SECONDS = 30.0
+MAX_LINE = 500
 PEER = "cellward.peer"
 
 
@@ -50,3 +51,9 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 def _too_large(limit: int, found: str) -> FormatRefused:
     return FormatRefused(Code.REQUEST_TOO_LARGE, "body", expected=f"at most {limit} bytes", found=found)
+
+
+def printable(text: str, limit: int = MAX_LINE) -> str:
+    """For a log line. Paths and names are the client's to choose: no line breaks, no escape
+    sequences, no novels."""
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text[:limit])

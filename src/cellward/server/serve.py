@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import uvicorn
 from starlette.types import ASGIApp
 
-from cellward.core.errors import Code, Unavailable
+from cellward.core.errors import CellwardError, Code, Unavailable
 from cellward.server.access import AccessLog
 from cellward.server.ca import SERVER_LIFETIME, Authority
 from cellward.server.device_api import Clock, DeviceApi, Repositories
@@ -63,11 +63,11 @@ class _Listener(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=GRACE_SECONDS,
-                limit_concurrency=MAX_CONNECTIONS[name],
             )
         )
         self._bound = bound
         self._tls = tls
+        self._limit = MAX_CONNECTIONS[name]
 
     @property
     def address(self) -> tuple[str, int]:
@@ -91,7 +91,7 @@ class _Listener(uvicorn.Server):
         self.started = True
 
     def _connection(self) -> Connection:
-        return Connection(self.config, self.server_state, self.lifespan.state)
+        return Connection(self.config, self.server_state, self.lifespan.state, self._limit)
 
 
 def serve(
@@ -201,6 +201,6 @@ async def _rotate(
         if clock() >= due:
             try:
                 due = await lane.run(_renew, contexts, server_ca, names, clock())
-            except Unavailable as error:
+            except CellwardError as error:
                 logger.warning("%s", error)  # tried again; the old one has half of its life left
                 due = clock() + timedelta(seconds=ROTATION_CHECK_SECONDS)

@@ -7,13 +7,16 @@ import asyncio
 import logging
 import os
 import ssl
+from typing import Any
 
+import uvicorn
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
-from cellward.core.errors import CellwardError, Code, FormatRefused
+from cellward.core.errors import CellwardError, Code, FormatRefused, Unavailable
 from cellward.server.ca import serial_hex
 from cellward.server.problem import MEDIA_TYPE, problem_body, status_of
 from cellward.server.requests import PEER, Peer
@@ -76,6 +79,12 @@ def load_key(context: ssl.SSLContext, key: bytes, certificate: bytes) -> None:
 class Connection(HttpToolsProtocol):
     """One HTTP/1.1 connection: its peer in the scope, a bound on its heads in bytes and seconds."""
 
+    def __init__(
+        self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any], limit: int
+    ) -> None:
+        super().__init__(config, server_state, app_state)
+        self._limit = limit
+
     _peer: Peer | None = None
     _head: int | None = 0  # bytes of the head being read; None while there is none
     _timer: asyncio.TimerHandle | None = None
@@ -86,6 +95,9 @@ class Connection(HttpToolsProtocol):
         certificate = tls.getpeercert(binary_form=True) if tls is not None else None
         self._peer = peer(certificate) if certificate else None
         self._arm()
+        if len(self.connections) > self._limit:
+            busy = Unavailable(Code.SERVER_BUSY, "server", expected=f"at most {self._limit} connections")
+            self._refuse(busy)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
@@ -111,7 +123,10 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's own answer to what is no HTTP, in the shape of all our refusals."""
-        error = FormatRefused(Code.REQUEST_FORMAT, "request", expected="HTTP/1.1", found=msg)
+        self._refuse(FormatRefused(Code.REQUEST_FORMAT, "request", expected="HTTP/1.1", found=msg))
+
+    def _refuse(self, error: CellwardError) -> None:
+        logger.info("%s", error)
         self.transport.write(_raw_response(error))
         self.transport.close()
 

@@ -144,7 +144,7 @@ def test_orders_go_to_the_ecus_they_fit() -> None:
     made = order(maker.registry, "PACK-1", [app, loader])
     assert {(o.ecu_id, o.target) for o in made} == {("m1/app", app), ("m2/app", app), ("m1/loader", loader)}
     ordered = {e.ecu.ecu_id: e.ordered for e in inventory.status(maker.registry, "PACK-1").ecus}
-    assert ordered == {"m1/app": app.name, "m2/app": app.name, "m1/loader": loader.name, "m3/app": None}
+    assert ordered == {"m1/app": app, "m2/app": app, "m1/loader": loader, "m3/app": None}
 
 
 def test_orders_that_fit_nothing_change_nothing() -> None:
