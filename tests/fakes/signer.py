@@ -1,0 +1,51 @@
+"""A KeyStore in memory: keys of the test's own, which keep every promise of the port but secrecy."""
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from cellward.core.errors import Code, PolicyRefused, Refused, Unavailable
+from cellward.ports.signer import KeyAttributes, StoredKey
+from tests.support.maker import Hand
+
+CONFINED = KeyAttributes(
+    sensitive=True, extractable=False, always_sensitive=True, never_extractable=True, local=True
+)
+EXPORTABLE = KeyAttributes(
+    sensitive=True, extractable=True, always_sensitive=True, never_extractable=False, local=True
+)
+
+
+class MemoryKeyStore:
+    """`hold` puts a key in that other software made."""
+
+    def __init__(self) -> None:
+        self._keys: list[tuple[StoredKey, Hand]] = []
+
+    def hold(self, label: str, attributes: KeyAttributes = CONFINED) -> StoredKey:
+        hand = Hand(label, ec.generate_private_key(ec.SECP256R1()))
+        stored = StoredKey(label, hand.public_key, attributes)
+        self._keys.append((stored, hand))
+        return stored
+
+    def find(self, label: str) -> StoredKey | None:
+        found = self._only(label)
+        return found[0] if found else None
+
+    def create(self, label: str) -> StoredKey:
+        if any(stored.label == label for stored, _ in self._keys):
+            raise Refused(Code.KEY_EXISTS, label)
+        return self.hold(label)
+
+    def signer(self, label: str) -> Hand:
+        found = self._only(label)
+        if found is None:
+            raise Unavailable(Code.TOKEN_KEY_MISSING, label)
+        stored, hand = found
+        if not stored.attributes.confined:
+            raise PolicyRefused(Code.KEY_EXPORTABLE, label)
+        return hand
+
+    def _only(self, label: str) -> tuple[StoredKey, Hand] | None:
+        found = [entry for entry in self._keys if entry[0].label == label]
+        if len(found) > 1:
+            raise Refused(Code.TOKEN_AMBIGUOUS, label)
+        return found[0] if found else None

@@ -1,0 +1,58 @@
+"""Key roles: made once, kept, refused when they could have been copied."""
+
+import pytest
+
+from cellward.core.errors import Code, Refused, Unavailable
+from cellward.ports.signer import Role, StoredKey
+from cellward.sign.keys import init_roles, list_roles, role_key
+from tests.fakes.signer import EXPORTABLE, MemoryKeyStore
+
+
+def test_every_role_gets_a_key_once() -> None:
+    store = MemoryKeyStore()
+    first = list(init_roles(store))
+    assert [row.role for row in first] == list(Role)
+    assert all(row.created for row in first)
+    second = list(init_roles(store))
+    assert not any(row.created for row in second)
+    assert [row.key for row in second] == [row.key for row in first]
+    assert [row.key for row in list_roles(store)] == [row.key for row in first]
+
+
+def test_a_run_that_was_cut_short_is_taken_up_again() -> None:
+    store = MemoryKeyStore()
+    made = store.create(Role.ROOT)
+    rows = list(init_roles(store))
+    assert [row.created for row in rows] == [False] + [True] * (len(Role) - 1)
+    assert rows[0].key == made
+
+
+def test_a_key_that_could_have_been_copied_is_refused() -> None:
+    store = MemoryKeyStore()
+    store.hold(Role.FIRMWARE, EXPORTABLE)
+    with pytest.raises(Refused) as error:
+        list(init_roles(store))
+    assert error.value.code is Code.KEY_EXPORTABLE
+    assert "firmware" in error.value.subject
+
+
+class Racing(MemoryKeyStore):
+    """Another process makes every key between the look and the making."""
+
+    def create(self, label: str) -> StoredKey:
+        super().create(label)
+        return super().create(label)
+
+
+def test_a_key_that_another_process_made_first_is_kept() -> None:
+    assert [row.key.label for row in init_roles(Racing())] == list(Role)
+
+
+def test_the_key_of_a_role() -> None:
+    store = MemoryKeyStore()
+    with pytest.raises(Unavailable) as error:
+        role_key(store, Role.DIRECTOR)
+    assert error.value.code is Code.TOKEN_KEY_MISSING
+    made = store.create(Role.DIRECTOR)
+    assert role_key(store, Role.DIRECTOR) == made
+    assert list_roles(store)[0].role is Role.DIRECTOR
