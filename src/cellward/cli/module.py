@@ -157,7 +157,9 @@ def status(state: Path, as_json: bool) -> None:
     show_default=True,
     help="Cut in the n-th flash or fuse operation from now; 0 cuts at once.",
 )
-@click.option("--torn", type=click.Choice([torn.value for torn in Torn]), default=Torn.NONE.value, show_default=True)
+@click.option(
+    "--torn", type=click.Choice([torn.value for torn in Torn]), default=Torn.NONE.value, show_default=True
+)
 def power_cut(state: Path, operation: int, torn: str) -> None:
     """Cut a running module's power, at once or in the middle of an operation to come."""
     with bootstrap.running_module(state) as target:

@@ -16,8 +16,8 @@ class Transport(Protocol):
     def get(self, path: str, limit: int, offset: int = 0) -> Generator[bytes, None, None]:
         """The bytes of `path` from `offset` on, at most `limit` of them, as they arrive.
 
-        The request is made when the first chunk is asked for; close the generator to give it up. An answer that ends early is
-        server.unreachable; what came before it has been yielded.
+        The request is made when the first chunk is asked for; close the generator to give it up. An
+        answer that ends early is server.unreachable; what came before it has been yielded.
         """
         ...
 
