@@ -189,7 +189,7 @@ class Pack:
         item = target_for(data, stage, version, counter, **changes)
         self.published[item.name] = item
         self.server.files[f"/v1/artefacts/{item.stored_name}"] = data
-        self._sign(Repository.IMAGE)
+        self.sign(Repository.IMAGE)
         return item
 
     def release(self, version: str, counter: int, **how: object) -> dict[Stage, Target]:
@@ -203,9 +203,10 @@ class Pack:
 
     def order(self, *targets: Target, vehicle: str = VEHICLE) -> None:
         self.ordered = [Assignment(item, (ECU[Stage(item.stage)],)) for item in targets]
-        self._sign(Repository.DIRECTOR, vehicle)
+        self.sign(Repository.DIRECTOR, vehicle)
 
-    def _sign(self, repository: Repository, vehicle: str = VEHICLE) -> None:
+    def sign(self, repository: Repository, vehicle: str = VEHICLE) -> None:
+        """The next version of what `published` or `ordered` says now."""
         self.versions[repository] += 1
         version = self.versions[repository]
         if repository is Repository.DIRECTOR:

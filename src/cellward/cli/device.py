@@ -163,6 +163,7 @@ def _entry(path: Path) -> ModuleEntry:
 @_json
 def run(state: Path, once: bool, interval: float, as_json: bool) -> None:
     """Poll, verify, install, confirm, report: once or for ever."""
+    Memory(bootstrap.device_store(state)).device()  # before a lock file is made in the wrong place
     with bootstrap.device_lock(state), ExitStack() as stack:
         watch = stack.enter_context(_watch(as_json))
         agent = _agent(state, watch, stack)

@@ -159,16 +159,16 @@ class Agent:
         )
         if not self._anything_new(looked, assignments):
             self._memory.set_trusted(director)
+            self._memory.forget_downloads()
             return
         image = verify.refresh(image, hints, now, self._fetch)  # 4
         orders = trust.match(assignments, image, _counters(looked), now)  # 5
         for state in (image, director):
             self._memory.set_trusted(state)
         self._watch.say("both repositories agree: " + ", ".join(sorted({o.target.name for o in orders})))
+        self._memory.forget_downloads(frozenset(order.target.sha256 for order in orders))
         for found in looked.values():
-            ordered = [
-                o for o in orders if o.ecu_id.startswith(f"{found.entry.serial}/") and found.differs(o)
-            ]
+            ordered = [order for order in orders if found.owns(order.ecu_id) and found.differs(order)]
             if ordered:
                 self._updater.update(found, ordered, tally)  # 6 to 9
 
@@ -184,7 +184,7 @@ class Agent:
         ordered = [Order(ecu.ecu_id, a.target) for a in assignments for ecu in a.ecu_identifiers]
         anything = False
         for serial, found in looked.items():
-            if any(o.ecu_id.startswith(f"{serial}/") and found.differs(o) for o in ordered):
+            if any(found.owns(order.ecu_id) and found.differs(order) for order in ordered):
                 anything = True
             else:
                 self._memory.unreject(serial)

@@ -48,6 +48,9 @@ class Looked:
     status: ModuleStatus
     installed: Mapping[Stage, Installed]
 
+    def owns(self, ecu_id: str) -> bool:
+        return any(ecu.ecu_id == ecu_id for ecu in self.entry.ecus)
+
     def differs(self, order: Order) -> bool:
         runs = self.installed.get(Stage(order.target.stage))
         return runs is None or runs.sha256 != order.target.sha256
@@ -117,7 +120,6 @@ class Updater:
         """6 and 7. What is returned is what will be written: nothing is read from disk again."""
         hardware = inventory.hardware_of(found.status)
         images = {}
-        self._memory.forget_downloads(frozenset(order.target.sha256 for order in orders))
         for order in orders:
             target, stage = order.target, Stage(order.target.stage)
             data = self._fetch.image(target, hardware.slot(stage).size, self._memory)  # 6
@@ -157,7 +159,6 @@ class Updater:
             self._note_attempt(attempt, report.done(f"{text}; {attempt.detail}"))
             tally.updated.append(attempt.serial)
             self._watch.say(f"module {attempt.serial}: {text}")
-            self._memory.forget_downloads()
         elif verdict is not Verdict.UNFINISHED:
             refusal = conclusion.refusal(attempt)
             tally.refusals.append(refusal)

@@ -1,5 +1,6 @@
 """device.agent: whole cycles of a pack whose server does its job."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 
@@ -7,11 +8,12 @@ import pytest
 
 from cellward.core.banks import State
 from cellward.core.errors import Code, Refused, Unavailable
-from cellward.core.metadata import Repository, Role
+from cellward.core.metadata import Assignment, Ecu, Repository, Role, encode_factory
 from cellward.core.slots import Stage
-from cellward.device.memory import Memory
+from cellward.device.agent import Agent
+from cellward.device.memory import Device, Memory, ModuleEntry
 from cellward.ports.module import Outcome
-from tests.support.pack import SERIAL, Pack, built
+from tests.support.pack import SERIAL, AttackedModule, Pack, built, plant
 from tests.support.uptane import DIRECTOR_OWNER, IMAGE_OWNER, NOW, VEHICLE
 
 APP = f"{SERIAL}/{Stage.APP}"
@@ -213,6 +215,7 @@ def test_a_download_goes_on_where_it_stopped(pack: Pack) -> None:
     pack.server.requests.clear()
     assert pack.cycle().outcome == "updated"
     assert f"GET {path} from 9000" in pack.server.requests
+    pack.cycle()
     assert pack.memory.download(targets[Stage.APP].sha256) == b""  # nothing is kept once installed
 
 
@@ -271,6 +274,35 @@ def test_an_agent_that_dies_between_flash_and_confirm(pack: Pack, found: str) ->
         assert cycle.outcome == "updated"
         assert pack.module.active == 1
         assert pack.told(APP) == "ok"
+
+
+def test_two_modules_share_a_download_and_not_a_refusal(pack: Pack) -> None:
+    second = AttackedModule(serial="M-0002")
+    plant(second, built(Stage.LOADER, "1.3.0", 6), built(Stage.APP, "1.3.0", 6), 6)
+    entries = (ModuleEntry(SERIAL, "bms-m33", "1"), ModuleEntry("M-0002", "bms-m33", "2"))
+    pack.memory.set_device(Device(VEHICLE, entries), encode_factory(pack.factory))
+    pack.release("1.4.0", 7)
+    pack.ordered = [
+        Assignment(order.target, (*order.ecu_identifiers, Ecu(f"M-0002/{order.target.stage}", "bms-m33")))
+        for order in pack.ordered
+    ]
+    pack.sign(Repository.DIRECTOR)
+    pack.module.measured = replace(pack.module.measured, contactors_closed=True)
+    agent = Agent(
+        pack.memory.device(),
+        pack.factory,
+        pack.memory,
+        pack.signer,
+        dict.fromkeys(Repository, pack.server),
+        lambda address: nullcontext({"1": pack.module, "2": second}[address]),
+    )
+    cycle = agent.cycle(NOW)
+    assert cycle.refusal is not None
+    assert cycle.refusal.code is Code.GATE_CONTACTORS
+    assert cycle.updated == ("M-0002",)
+    assert (pack.module.active, second.active) == (0, 1)
+    assert len([r for r in pack.server.requests if "artefacts" in r]) == 2
+    assert (pack.told(APP), pack.told("M-0002/app")) == (Code.GATE_CONTACTORS, "ok")
 
 
 def test_nothing_is_enrolled() -> None:
