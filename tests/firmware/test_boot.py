@@ -178,6 +178,18 @@ def test_a_confirmed_bank_whose_app_rots_gives_way_to_the_other(rig: Rig) -> Non
     assert closes(rig)
 
 
+def test_a_refusal_counts_for_one_boot(rig: Rig) -> None:
+    """The marker is cleared: after the next reset the refused bank is looked at again."""
+    rig.stage("b", release("1.4.0", 6), confirmed=True)
+    flip(rig, "b", Stage.APP, 0x400)
+    rig.boot()
+    flip(rig, "b", Stage.APP, 0x400)
+    assert rig.machine is not None
+    rig.machine.reset()
+    (report,) = rig.machine.reports()
+    runs(report, "b", 6)
+
+
 def test_two_rotten_apps_end_in_recovery_not_in_a_loop(rig: Rig) -> None:
     rig.stage("b", release("1.4.0", 6), confirmed=True)
     for bank in BANKS:
