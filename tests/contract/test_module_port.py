@@ -1,7 +1,8 @@
 """The promises of ports.module, over the fake, the machine in this process, and one behind its link."""
 
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from cellward.core.slots import (
     OTP_LIFECYCLE,
     OTP_SERIAL,
     TRAILER_MAGIC,
-    Stage,
 )
 from cellward.ports.module import MAX_ADVANCE_MS, BenchModule, Conditions, Lifecycle, Outcome, Torn
 from cellward.vbms.bench import VirtualModule
@@ -29,43 +29,77 @@ PAGE = BMS_M33.page_size
 APP = BMS_M33.app.offset
 
 
+ORDER = Order(BMS_M33, [KEY.public.key_hash], dict(release("1.3.0", 6)))
+# Makes a module from a prepared state file, or a blank one from None.
+Make = Callable[[Path, Path | None], AbstractContextManager[BenchModule]]
+
+
 @contextmanager
-def fake(_: Path) -> Iterator[BenchModule]:
+def fake(_: Path, prepared: Path | None) -> Iterator[BenchModule]:
     module = FakeModule(powered=False, outcome=Outcome.OFF)
+    if prepared is not None:
+        provision(module, ORDER, bytes)
+        module.power_off()
     yield module
 
 
+def _state(folder: Path, prepared: Path | None) -> Path:
+    state = folder / "m.state"
+    if prepared is None:
+        create(state, BMS_M33, "M0001")
+    else:
+        shutil.copy(prepared, state)
+    return state
+
+
 @contextmanager
-def in_process(folder: Path) -> Iterator[BenchModule]:
-    create(folder / "m.state", BMS_M33, "M0001")
-    module = VirtualModule(folder / "m.state")
+def in_process(folder: Path, prepared: Path | None) -> Iterator[BenchModule]:
+    module = VirtualModule(_state(folder, prepared))
     yield module
     module.close()
 
 
 @contextmanager
-def behind_link(folder: Path) -> Iterator[BenchModule]:
-    create(folder / "m.state", BMS_M33, "M0001")
-    with spawn(folder / "m.state") as module:
+def behind_link(folder: Path, prepared: Path | None) -> Iterator[BenchModule]:
+    with spawn(_state(folder, prepared)) as module:
         yield module
 
 
 @pytest.fixture(params=[fake, in_process, behind_link], ids=lambda make: make.__name__)
-def blank(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BenchModule]:
+def make(request: pytest.FixtureRequest) -> Make:
+    made: Make = request.param
+    return made
+
+
+@pytest.fixture
+def blank(make: Make, tmp_path: Path) -> Iterator[BenchModule]:
     """A blank module with power."""
-    with request.param(tmp_path) as module:
+    with make(tmp_path, None) as module:
         module.power_on()
         yield module
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A module that was provisioned with 1.3.0 and has committed it: counter 6."""
+    state = tmp_path_factory.mktemp("plant") / "m.state"
+    create(state, BMS_M33, "M0001")
+    module = VirtualModule(state)
+    assert provision(module, ORDER, bytes)
+    module.power_off()
+    module.power_on()
+    module.close()
+    return state
+
+
 @pytest.fixture
-def running(blank: BenchModule) -> BenchModule:
-    """Provisioned with 1.3.0, counter 6, and running it from bank a."""
-    assert provision(blank, Order(BMS_M33, [KEY.public.key_hash], dict(release("1.3.0", 6))), bytes)
-    blank.power_off()
-    blank.power_on()
-    assert blank.status().outcome is Outcome.RUNNING
-    return blank
+def running(make: Make, tmp_path: Path, prepared: Path) -> Iterator[BenchModule]:
+    """Runs 1.3.0 from bank a."""
+    with make(tmp_path, prepared) as module:
+        module.power_on()
+        assert module.status().outcome is Outcome.RUNNING
+        assert module.status().counter == 6
+        yield module
 
 
 def refused(code: Code, call: Callable[[], object]) -> None:
@@ -235,7 +269,5 @@ def test_power(blank: BenchModule) -> None:
 
 def test_provisioning_twice_changes_nothing(running: BenchModule) -> None:
     before = running.status()
-    order = Order(BMS_M33, [KEY.public.key_hash], dict(release("1.3.0", 6)))
-    assert provision(running, order, bytes) is False
+    assert provision(running, ORDER, bytes) is False
     assert running.status() == before
-    assert set(order.images) == set(Stage)

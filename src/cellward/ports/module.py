@@ -12,7 +12,6 @@ from cellward.core.banks import State, state_of
 from cellward.core.errors import CODE_OF_STATUS, Code
 from cellward.core.slots import decode_trailer
 
-
 MAX_ADVANCE_MS = 600_000
 
 

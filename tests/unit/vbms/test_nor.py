@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -154,4 +155,4 @@ def test_bits_only_fall_and_never_beyond_what_was_asked(
 
 
 SIZE_SMALL = 128
-SMALL = type(BMS_M33)(**{**BMS_M33.__dict__, "bank_size": SIZE_SMALL, "page_size": 64})
+SMALL = replace(BMS_M33, bank_size=SIZE_SMALL, page_size=64)
