@@ -119,6 +119,17 @@ def test_a_head_that_dribbles(monkeypatch: pytest.MonkeyPatch) -> None:
     converse(talk, asks)
 
 
+def test_the_second_head_of_a_connection_must_come_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "HEAD_SECONDS", 0.1)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asks(reader, writer)
+        writer.write(REQUEST[:-2])
+        assert await asyncio.wait_for(reader.read(), 3) == b""
+
+    converse(talk)
+
+
 def test_one_connection_too_many() -> None:
     async def one_too_many(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await problem(reader, 503, Code.SERVER_BUSY)
