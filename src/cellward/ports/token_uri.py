@@ -30,6 +30,14 @@ class TokenUri:
     @classmethod
     def parse(cls, text: str) -> "TokenUri":
         """Raises FormatRefused (token.uri). What it says never repeats a value: it may be a PIN."""
+        if "pin-value" in text:  # wherever it stands: a slip must not put the PIN into a message
+            raise FormatRefused(
+                Code.TOKEN_URI,
+                "key URI",
+                expected="no PIN in it: process lists, shell histories and logs show URIs",
+                found="pin-value",
+                advice="use CELLWARD_PIN, CELLWARD_PIN_FILE or pin-source=file:…",
+            )
         if not text.startswith(SCHEME):
             raise _refused("pkcs11:token=…;object=…", "another scheme")
         if len(text) > MAX_URI or not text.isascii() or not text.isprintable() or "#" in text:
@@ -64,14 +72,6 @@ def _attributes(part: str, separator: str, known: tuple[str, ...]) -> dict[str, 
     values: dict[str, bytes] = {}
     for pair in part.split(separator) if part else []:
         name, equals, value = pair.partition("=")
-        if name == "pin-value":
-            raise FormatRefused(
-                Code.TOKEN_URI,
-                "key URI",
-                expected="no PIN in it: process lists, shell histories and logs show URIs",
-                found="pin-value",
-                advice="use CELLWARD_PIN, CELLWARD_PIN_FILE or pin-source=file:…",
-            )
         if not equals or name not in known:
             raise _refused(", ".join(known), "another attribute")
         if name in values:
