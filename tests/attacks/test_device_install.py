@@ -1,7 +1,6 @@
 """Attacks and accidents between verification and commit: the link, the flash, the power, the pack."""
 
 from dataclasses import replace
-from itertools import count
 from typing import Any
 
 import pytest
@@ -59,18 +58,47 @@ def test_no_gate_no_write(pack: Pack, measured: dict[str, Any], code: Code) -> N
     assert "degC" in report.result.detail  # what was measured, in the signed report
 
 
-def test_high_voltage_wakes_up_while_writing(pack: Pack) -> None:
-    before = pack.snapshot()
+def wake_up_after(pack: Pack, write: int) -> list[int]:
+    """High voltage is asked for after that write; returns the offsets that were written, as they come."""
     program = pack.module.program
-    writes = count()
+    written: list[int] = []
 
     def wake(bank: str, offset: int, data: bytes) -> None:
         program(bank, offset, data)
-        if next(writes) == 1:
+        written.append(offset)
+        if len(written) == write:
             pack.module.measured = replace(pack.module.measured, close_requested=True)
 
     pack.module.program = wake  # type: ignore[method-assign]
+    return written
+
+
+@pytest.mark.parametrize("write", [1, 2, 6])
+def test_high_voltage_wakes_up_while_writing(pack: Pack, write: int) -> None:
+    before = pack.snapshot()
+    written = wake_up_after(pack, write)
     pack.refused(Code.GATE_CONTACTORS)
+    safe(pack, before)
+    assert not any(offset >= BMS_M33.trailer.offset for offset in written)
+
+
+def test_high_voltage_wakes_up_while_writing_much(pack: Pack) -> None:
+    """A large image is stopped on the way, not at its end."""
+    data = built(Stage.APP, "1.4.1", 7, size=1024 * 1024)
+    pack.order(*pack.published_as("1.4.0", Stage.LOADER), pack.publish(data, Stage.APP, "1.4.1", 7))
+    before = pack.snapshot()
+    written = wake_up_after(pack, 10)
+    pack.refused(Code.GATE_CONTACTORS)
+    safe(pack, before)
+    assert len(written) < 30
+
+
+def test_high_voltage_wakes_up_behind_the_trailer(pack: Pack) -> None:
+    """The bank is pending already, and any reset would try it: the trailer goes again."""
+    before = pack.snapshot()
+    written = wake_up_after(pack, 7)
+    pack.refused(Code.GATE_CONTACTORS)
+    assert written[-1] >= BMS_M33.trailer.offset
     safe(pack, before)
 
 

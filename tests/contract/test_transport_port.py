@@ -297,6 +297,12 @@ def test_a_servers_words_cannot_drive_a_terminal(serve: Serve) -> None:
     assert str(refusal_of(serve({"/x": words}))).isprintable()
 
 
+def test_the_environment_sends_nobody_elsewhere(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    assert b"".join(serve({"/x": file}).get("/x", len(BODY))) == BODY
+
+
 def test_one_connection_for_many_requests(serve: Serve) -> None:
     peers: set[int] = set()
 

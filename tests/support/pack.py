@@ -201,6 +201,9 @@ class Pack:
         self.order(*targets.values())
         return targets
 
+    def published_as(self, version: str, *stages: Stage) -> tuple[Target, ...]:
+        return tuple(self.published[target_name(BMS_M33.name, stage, version)] for stage in stages)
+
     def order(self, *targets: Target, vehicle: str = VEHICLE) -> None:
         self.ordered = [Assignment(item, (ECU[Stage(item.stage)],)) for item in targets]
         self.sign(Repository.DIRECTOR, vehicle)

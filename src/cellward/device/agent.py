@@ -83,7 +83,7 @@ class Agent:
             except CellwardError as error:
                 tally.refusals.append(error)
                 self._memory.set_results({self._device.vehicle: report.refused(error)})
-            if told is not None and (tally.updated or told != self._memory.results()):
+            if told is not None and told != self._memory.results():
                 looked = self._tell(modules, now, tally)  # 10
         return Cycle(_versions(looked), tuple(tally.updated), tally.first)
 

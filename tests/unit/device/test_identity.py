@@ -124,11 +124,16 @@ def test_a_server_that_is_a_little_ahead() -> None:
 
 
 def test_a_device_ca_that_is_none() -> None:
-    """A leaf of the real CA must not be able to make more leaves."""
-    leaf = CA.issue("leaf", OTHER.public_key())
+    """A vehicle's certificate must not be able to make more of them."""
+    vehicle = Authority("device ca")
+    leaf = CA.issue("device ca", vehicle.key.public_key())
     key = identity.key_for(MemoryStore())
-    with pytest.raises(TrustRefused):
-        identity.check_certificate(CA.pem, key, VEHICLE, leaf)
+    ours = identity._load_key(key).public_key()
+    certificate = vehicle.issue(VEHICLE, ours)
+    identity.check_certificate(certificate, key, VEHICLE, vehicle.pem)
+    with pytest.raises(TrustRefused) as refused:
+        identity.check_certificate(certificate, key, VEHICLE, leaf)
+    assert refused.value.code is Code.ENROL_CERTIFICATE
 
 
 @pytest.mark.parametrize("answer", [b"", b"{}", b'{"certificate": 1}', b"[]", b'{"certificate": ""}'])

@@ -4,9 +4,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cellward.core import image, wire
 from cellward.core.errors import Code, FormatRefused, ModuleRefused, PolicyRefused
 from cellward.core.slots import BMS_M33, Stage
 from cellward.device import inventory
@@ -96,8 +97,13 @@ START = BMS_M33.app.offset
 ORIGINAL = bytes(SHARED.banks[0][START : START + 64])
 
 
+HEADS = st.binary(max_size=64) | st.binary(min_size=16, max_size=28).map(wire.u32(image.MAGIC).__add__)
+
+
 @settings(deadline=None)
-@given(st.binary(max_size=64))
+@given(HEADS)
+@example(wire.u32(image.MAGIC) + wire.u32(0) + b"\x00\x02\xff\xff" + wire.u32(0xFFFF_FFFF) + bytes(16))
+@example(wire.u32(image.MAGIC) + wire.u32(0) + b"\x00\x02\x00\x00" + wire.u32(BMS_M33.app.size - 516))
 def test_arbitrary_bytes_in_a_slot(head: bytes) -> None:
     """Claims of any length never make the agent read beyond the slot; only refusals come out."""
     SHARED.banks[0][START : START + 64] = head + ORIGINAL[len(head) :]
