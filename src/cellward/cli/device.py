@@ -36,6 +36,10 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _file = click.Path(dir_okay=False, path_type=Path)
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 @click.group()
 def device() -> None:
     """The pack controller: enrol once, then poll, verify, install and report."""
@@ -87,9 +91,7 @@ def enrol(
         enrolled = Device(vehicle, tuple(_entry(path) for path in modules))
         url = server or _first(factory.enrol_urls)
         with bootstrap.transport(url, factory.server_ca) as transport:
-            got = identity.enrol(
-                store, transport, factory.device_ca, vehicle, token, enrolled.ecus, datetime.now(UTC)
-            )
+            got = identity.enrol(store, transport, factory.device_ca, vehicle, token, enrolled.ecus, _now())
         memory.set_device(enrolled, data)
     facts = {
         "vehicle": vehicle,
@@ -135,7 +137,7 @@ def _check_not_enrolled(memory: Memory, state: Path, vehicle: str, again: bool) 
             return
         raise
     other = held.vehicle != vehicle
-    if other or (not again and datetime.now(UTC) < certificate.not_after):
+    if other or (not again and _now() < certificate.not_after):
         raise Refused(
             Code.ENROL_DONE,
             str(state),
@@ -181,7 +183,7 @@ def run(state: Path, once: bool, interval: float, as_json: bool) -> None:
 def _one(agent: Agent, watch: Watch, as_json: bool) -> CellwardError | None:
     """One cycle, shown. A full disk must not end the loop of a pack that nobody looks at."""
     try:
-        cycle = agent.cycle(datetime.now(UTC))
+        cycle = agent.cycle(_now())
     except CellwardError as error:
         return error
     _show(cycle, watch, as_json)
@@ -224,7 +226,7 @@ def _watch(as_json: bool) -> Iterator[Watch]:
     tasks: dict[str, Any] = {}
 
     def say(text: str) -> None:
-        console.print(f"{datetime.now(UTC):%H:%M:%S} {text}", markup=False, soft_wrap=True)
+        console.print(f"{_now():%H:%M:%S} {text}", markup=False, soft_wrap=True)
 
     def progress(what: str, now: int, total: int) -> None:
         if what not in tasks:

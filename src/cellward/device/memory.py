@@ -17,7 +17,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cellward.core.errors import Code, Unavailable
+from cellward.core.errors import Code, FormatRefused, Unavailable
 from cellward.core.metadata import (
     Ecu,
     Factory,
@@ -160,7 +160,7 @@ class Memory:
         return counter
 
     def results(self) -> dict[str, Result]:
-        fields = self._fields("results.json")
+        fields = self._note("results.json")
         if fields is None:
             return {}
         return {ecu_id: _result(fields.fields(ecu_id)) for ecu_id in fields.names()}
@@ -178,7 +178,7 @@ class Memory:
     # --- installations -----------------------------------------------------------------------
 
     def attempt(self, serial: str) -> Attempt | None:
-        fields = self._fields(f"attempt/{serial}.json")
+        fields = self._note(f"attempt/{serial}.json")
         if fields is None:
             return None
         images = fields.fields("images")
@@ -205,7 +205,7 @@ class Memory:
 
     def rejected(self, serial: str) -> tuple[str, ...]:
         """SHA-256 in hex, sorted, of the images that fell back together."""
-        fields = self._fields(f"rejected/{serial}.json")
+        fields = self._note(f"rejected/{serial}.json")
         return () if fields is None else fields.texts("images", SHA256_HEX, len(Stage))
 
     def reject(self, attempt: Attempt) -> None:
@@ -218,7 +218,7 @@ class Memory:
     # --- what lies in the banks, and downloads -----------------------------------------------
 
     def seen(self, serial: str) -> dict[Stage, Seen]:
-        fields = self._fields(f"installed/{serial}.json")
+        fields = self._note(f"installed/{serial}.json")
         if fields is None:
             return {}
         return {stage: _seen(fields.fields(stage)) for stage in Stage if stage in fields}
@@ -244,6 +244,13 @@ class Memory:
     def _fields(self, name: str) -> Fields | None:
         data = self.store.read(name)
         return None if data is None else Fields(document.decode(data, name, LIMIT), name)
+
+    def _note(self, name: str) -> Fields | None:
+        """Like `_fields`, for what can be done without: a bad block must not end all updates."""
+        try:
+            return self._fields(name)
+        except FormatRefused:
+            return None
 
     def _write(self, name: str, tree: object) -> None:
         self.store.write(name, document.encode(tree))
