@@ -30,9 +30,10 @@ class Fuses:
         return struct.pack("<III", slot_size, self.revoked, self.counter) + keys + self.vendor + self.klass
 
     def trust(self) -> Trust:
-        """The same for core.image."""
-        revoked = frozenset(key for n, key in enumerate(self.key_hashes) if self.revoked >> n & 1)
-        return Trust(dict.fromkeys(self.key_hashes), revoked, self.counter, (self.vendor, self.klass))
+        """The same for core.image, which has no unburned slots: zeros are no key's hash."""
+        burned = {n: key for n, key in enumerate(self.key_hashes) if any(key)}
+        revoked = frozenset(key for n, key in burned.items() if self.revoked >> n & 1)
+        return Trust(dict.fromkeys(burned.values()), revoked, self.counter, (self.vendor, self.klass))
 
 
 @dataclass(frozen=True)

@@ -92,10 +92,11 @@ def test_every_truncation_is_refused(c: HostVerifier) -> None:
 
 
 def test_an_unburned_slot_key_matches_nothing(c: HostVerifier) -> None:
-    fuses = Fuses((), COUNTER, VENDOR, CLASS)
     zeros = SEALED.without(Tlv.PUBKEY).having(Tlv.KEYHASH, bytes(32)).write()
-    assert c.judge(zeros, fuses).code == Code.IMAGE_KEY_UNKNOWN
-    assert c.judge(GOOD, fuses).code == Code.IMAGE_KEY_UNKNOWN
+    for keys in ((), (bytes(32), OTHER.public.key_hash)):
+        fuses = Fuses(keys, COUNTER, VENDOR, CLASS)
+        assert same(c, zeros, fuses) == Code.IMAGE_KEY_UNKNOWN
+        assert same(c, GOOD, fuses) == Code.IMAGE_KEY_UNKNOWN
 
 
 @pytest.mark.parametrize(
