@@ -61,6 +61,9 @@ class Target:
         for low, value, high in ((1, self.length, MAX_LENGTH), (0, self.release_counter, MAX_INTEGER)):
             if not low <= value <= high:
                 refuse(what, f"a number from {low} to {high}", f"{value}")
+        for text in (*self.hardware_ids, self.stage, self.version):
+            if not SEGMENT.fullmatch(text):
+                refuse(what, f"text of the form {SEGMENT.pattern}", repr(text[:80]))
         stem = f"{self.stage}-{self.version}.img"
         if self.name not in {f"{hardware}/{stem}" for hardware in self.hardware_ids}:
             raise FormatRefused(

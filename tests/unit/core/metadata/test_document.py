@@ -117,6 +117,14 @@ def test_every_read_is_typed_and_bounded(read) -> None:  # type: ignore[no-untyp
     assert caught.value.code is Code.METADATA_FORMAT
 
 
+def test_the_ends_of_the_ranges_are_taken() -> None:
+    fields = Fields({"text": "four", "int": 4, "list": [1, 2, 3]}, "thing")
+    assert fields.text("text", limit=4) == "four"
+    assert fields.integer("int", 4, 4) == 4
+    assert fields.items("list", 3) == [1, 2, 3]
+    fields.finish()
+
+
 def test_repeated_entries_are_refused() -> None:
     digest = "ab" * 32
     assert Fields({"a": [digest]}, "thing").texts("a", document.SHA256_HEX, 2) == (digest,)

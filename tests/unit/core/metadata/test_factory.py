@@ -42,6 +42,12 @@ def test_there_and_back() -> None:
         assert state.version(Role.ROOT) == 1
 
 
+def test_the_enrolment_listener_may_be_named() -> None:
+    urls = ("https://enrol.test:8444/v1/enrol",)
+    assert decode_factory(encode_factory(replace(FACTORY, enrol_urls=urls))).enrol_urls == urls
+    assert "enrolment" not in json.loads(DATA)
+
+
 def test_the_form_of_the_document() -> None:
     tree = json.loads(DATA)
     assert tree.keys() == {"server_ca", "device_ca", "director_root", "image_root", "firmware_keys", "map"}
@@ -73,6 +79,8 @@ def put(*path: Any) -> Callable[[dict[str, Any]], None]:
         put("firmware_keys", [5]),
         put("firmware_keys", [FACTORY.firmware_keys[0].pem().decode()] * 2),
         put("extra", 1),
+        put("enrolment", []),
+        put("enrolment", ["http://plain.test"]),
         put("map", "extra", 1),
         put("map", "repositories", "third", ["https://x"]),
         put("map", "repositories", {"image": ["https://x"]}),

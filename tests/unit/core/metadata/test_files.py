@@ -19,6 +19,7 @@ from cellward.core.metadata import (
     make_director_targets,
     make_root,
     make_targets,
+    make_timestamp,
     parse_file_name,
     parse_root,
     parse_snapshot,
@@ -30,6 +31,7 @@ from cellward.core.metadata import (
     tuf_key,
     vehicle_id_of,
 )
+from cellward.core.metadata.files import MAX_FILES, MAX_KEYS
 from tests.support.uptane import (
     DIRECTOR_OWNER,
     IMAGE_OWNER,
@@ -141,6 +143,9 @@ SIGNATURE: dict[str, Change] = {
     "signature in capitals": put("signatures 0 sig", "AB" * 8),
     "signature of odd length": put("signatures 0 sig", "a" * 17),
     "signature empty": put("signatures 0 sig", ""),
+    "two signatures of one key": put(
+        "signatures", [{"keyid": "a", "sig": "00" * 8}, {"keyid": "a", "sig": "11" * 8}]
+    ),
     "signature with a further field": put("signatures 0 extra", 1),
 }
 OF_ROLE: dict[Role, dict[str, Change]] = {
@@ -255,6 +260,51 @@ def test_attach_takes_only_a_signature_of_that_key() -> None:
     signed = attach(metadata, right.public_key, right.sign(digest_to_sign(metadata)))
     assert list(signed.signatures) == [right.public_key.fingerprint]
     assert metadata.signatures == {}
+
+
+@pytest.mark.parametrize(("count", "taken"), [(MAX_KEYS, True), (MAX_KEYS + 1, False)])
+def test_the_number_of_keys_is_bounded(count: int, taken: bool) -> None:
+    """A root may hold keys that no role names; each costs a curve check, so there is an end."""
+    tree = json.loads(ROOT)
+    keys = tree["signed"]["keys"]
+    one = next(iter(keys.values()))
+    keys.update({f"spare-{n}": one for n in range(count - len(keys))})
+    data = json.dumps(tree).encode()
+    if taken:
+        assert len(parse_root(data).signed.keys) == count
+        return
+    with pytest.raises(FormatRefused) as caught:
+        parse_root(data)
+    assert caught.value.expected == f"at most {MAX_KEYS} keys"
+
+
+@pytest.mark.parametrize(("count", "taken"), [(MAX_FILES, True), (MAX_FILES + 1, False)])
+def test_the_number_of_files_in_a_snapshot_is_bounded(count: int, taken: bool) -> None:
+    tree = json.loads(FILES[Role.SNAPSHOT])
+    tree["signed"]["meta"] = {f"{n}.json": {"version": 1} for n in range(count)}
+    data = json.dumps(tree).encode()
+    if taken:
+        assert len(parse_snapshot(data).signed.meta) == count
+        return
+    with pytest.raises(FormatRefused) as caught:
+        parse_snapshot(data)
+    assert caught.value.expected == f"at most {MAX_FILES} files"
+
+
+def test_a_file_as_large_as_the_limit_is_made_and_read() -> None:
+    def padded(size: int) -> bytes:
+        metadata = make_timestamp(version=1, expires=NOW, snapshot_version=1, snapshot_data=b"{}")
+        metadata.signed.unrecognized_fields["pad"] = "x" * size
+        return encode(metadata)
+
+    limit = RULES[Role.TIMESTAMP].limit
+    room = limit - len(padded(0))
+    data = padded(room)
+    assert len(data) == limit
+    parse_timestamp(data)
+    with pytest.raises(FormatRefused) as caught:
+        padded(room + 1)
+    assert caught.value.code is Code.METADATA_TOO_LARGE
 
 
 def test_encode_keeps_the_limit() -> None:

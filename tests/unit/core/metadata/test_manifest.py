@@ -17,6 +17,7 @@ from cellward.core.metadata import (
     encode_manifest,
     verify_manifest,
 )
+from cellward.core.metadata.manifest import MAX_ECUS
 from tests.support.uptane import APP, LOADER, NOW, VEHICLE, holder, target
 
 PRIMARY, MODULE, STRANGER = holder("primary"), holder("module"), holder("stranger")
@@ -184,6 +185,23 @@ def test_malformed(change: Change) -> None:
     with pytest.raises(FormatRefused) as caught:
         decode_manifest(json.dumps(tree).encode())
     assert caught.value.code is Code.METADATA_FORMAT
+
+
+@pytest.mark.parametrize(("count", "taken"), [(MAX_ECUS, True), (MAX_ECUS + 1, False)])
+def test_the_number_of_reports_is_bounded(count: int, taken: bool) -> None:
+    manifest = Manifest(VEHICLE, 1, NOW, tuple(EcuReport(f"E{n}", 1, NOW) for n in range(count)))
+    if taken:
+        assert len(decode_manifest(encode_manifest(manifest)).reports) == count
+        return
+    with pytest.raises(FormatRefused) as caught:
+        encode_manifest(manifest)
+    assert caught.value.expected == f"at most {MAX_ECUS} reports"
+
+
+def test_the_vehicle_has_a_vehicle_id() -> None:
+    with pytest.raises(FormatRefused) as caught:
+        encode_manifest(Manifest("../x", 1, NOW, ()))
+    assert "vehicle id" in caught.value.expected
 
 
 def test_limit() -> None:

@@ -33,6 +33,9 @@ def test_names() -> None:
         ({"name": "bms-m33/loader-1.4.0.img"}, Code.TARGET_NAME),
         ({"name": "../app-1.4.0.img"}, Code.TARGET_NAME),
         ({"hardware_ids": ()}, Code.TARGET_NAME),
+        ({"name": "../app-1.4.0.img", "hardware_ids": ("..",)}, Code.TARGET_NAME),
+        ({"hardware_ids": ("bms-m33", "BMS M33")}, Code.METADATA_FORMAT),
+        ({"name": "bms-m33/app-1-2.img", "stage": "app-", "version": "-2"}, Code.METADATA_FORMAT),
         ({"sha256": "A2" * 32}, Code.METADATA_FORMAT),
         ({"length": 0}, Code.METADATA_FORMAT),
         ({"length": 2**32}, Code.METADATA_FORMAT),
@@ -44,6 +47,17 @@ def test_targets_refused(changes: dict[str, Any], code: Code) -> None:
     with pytest.raises(FormatRefused) as caught:
         target(**changes)
     assert caught.value.code is code
+
+
+def test_a_name_is_checked_where_it_is_made() -> None:
+    with pytest.raises(FormatRefused) as caught:
+        target_name("..", "app", "1.4.0")
+    assert caught.value.code is Code.TARGET_NAME
+
+
+def test_the_ends_of_the_ranges_are_in_them() -> None:
+    assert target(length=1, counter=0).release_counter == 0
+    assert target(length=2**32 - 1, counter=2**53 - 1).length == 2**32 - 1
 
 
 def test_there_and_back() -> None:

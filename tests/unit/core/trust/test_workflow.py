@@ -7,8 +7,10 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from tuf.api.metadata import DelegatedRole, Delegations, MetaFile, TargetFile
 
 from cellward.core import trust
 from cellward.core.errors import Code, FormatRefused, Refused, TrustRefused
@@ -18,9 +20,11 @@ from cellward.core.metadata import (
     Repository,
     Role,
     make_snapshot,
+    make_targets,
     make_timestamp,
     parse_snapshot,
 )
+from cellward.core.trust import Trusted
 from tests.support.uptane import (
     APP,
     DIRECTOR_OWNER,
@@ -31,10 +35,13 @@ from tests.support.uptane import (
     NOW,
     VEHICLE,
     Dates,
+    Owner,
+    Release,
     director_release,
     follow,
     image_release,
     order,
+    release,
     sign,
     start,
     target,
@@ -288,6 +295,76 @@ def test_each_file_has_its_own_expiry_at_its_own_step(role: Role) -> None:
             assert caught.subject.startswith(f"image {role}")
     caught = refusal(lambda: trust.current_targets(whole, at), Code.METADATA_EXPIRED)
     assert caught.subject == f"image {role}"
+
+
+def bare(targets_data: bytes, version: int = 3, **meta: Any) -> tuple[bytes, bytes]:
+    """Timestamp and snapshot as python-tuf makes them by default: no hash of the Targets, no length."""
+    metadata = make_snapshot(
+        version=version, expires=TOMORROW, targets_version=version, targets_data=targets_data
+    )
+    metadata.signed.meta = {"targets.json": MetaFile(version, **meta)}
+    snapshot = sign(metadata, *IMAGE_OWNER.holders(Role.SNAPSHOT))
+    return stamp(snapshot, version, version), snapshot
+
+
+def test_a_snapshot_without_hashes_still_binds_the_version() -> None:
+    timestamp, snapshot = bare(MADE.targets)
+    state = trust.update_timestamp(start(IMAGE_OWNER), timestamp, NOW)
+    state = trust.update_snapshot(state, snapshot, NOW)
+    assert trust.targets_limit(state) == RULES[Role.TARGETS].limit
+    newer = image_release(TARGET, version=4).targets
+    caught = refusal(lambda: trust.update_targets(state, newer, NOW), Code.METADATA_VERSION)
+    assert caught.expected == "version 3, as listed"
+    whole = trust.update_targets(state, MADE.targets, NOW)
+    assert not trust.needs_targets(whole)
+    assert trust.current_targets(whole, NOW).version == 3
+    held = replace(whole, targets=follow(start(IMAGE_OWNER), image_release(TARGET, version=2)).targets)
+    assert trust.needs_targets(held)
+    refusal(lambda: trust.current_targets(held, NOW), Code.METADATA_VERSION)
+
+
+def test_a_snapshot_with_a_length_alone_binds_it() -> None:
+    timestamp, snapshot = bare(MADE.targets, length=len(MADE.targets) - 1)
+    state = trust.update_timestamp(start(IMAGE_OWNER), timestamp, NOW)
+    state = trust.update_snapshot(state, snapshot, NOW)
+    refusal(lambda: trust.update_targets(state, MADE.targets, NOW), Code.METADATA_HASH)
+
+
+def test_a_state_put_together_by_hand_gives_no_orders() -> None:
+    """`current_targets` trusts no earlier step: what disk or a caller's mistake mixes is found here."""
+    data = snapshot_of(2)
+    disguised = trust.update_timestamp(start(IMAGE_OWNER), stamp(data, 3, 1), NOW)
+    mixed = replace(
+        TRUSTED, timestamp=disguised.timestamp, snapshot=Trusted(data, parse_snapshot(data).signed)
+    )
+    refusal(lambda: trust.current_targets(mixed, NOW), Code.METADATA_VERSION)
+    old = trust.update_root(start(IMAGE_OWNER), IMAGE_OWNER.root(2, expires=NOW)).root
+    refusal(lambda: trust.current_targets(replace(TRUSTED, root=old), NOW), Code.METADATA_EXPIRED)
+
+
+@pytest.mark.parametrize("owner", [IMAGE_OWNER, DIRECTOR_OWNER], ids=lambda owner: str(owner.repository))
+def test_delegations_are_refused_when_taken_and_when_used(owner: Owner) -> None:
+    key = owner.holders(Role.TARGETS)[0].public_key.fingerprint
+    metadata = make_targets(version=3, expires=TOMORROW, targets=[TARGET])
+    role = DelegatedRole("supplier", [key], 1, terminating=False, paths=["*"])
+    metadata.signed.delegations = Delegations({}, {"supplier": role})
+    made = release(owner, sign(metadata, *owner.holders(Role.TARGETS)), 3)
+    state = trust.update_timestamp(start(owner), made.timestamp, NOW)
+    state = trust.update_snapshot(state, made.snapshot, NOW)
+    refusal(lambda: trust.update_targets(state, made.targets, NOW), Code.TARGET_DELEGATION)
+    held = trust.load(owner.repository, {**state.files(), Role.TARGETS: made.targets})
+    refusal(lambda: trust.current_targets(held, NOW), Code.TARGET_DELEGATION)
+
+
+def test_an_image_that_nobody_orders_may_have_fields_that_we_do_not_understand() -> None:
+    def made(version: int) -> Release:
+        metadata = make_targets(version=version, expires=TOMORROW, targets=[TARGET])
+        foreign = TargetFile(1, {"sha256": "00" * 32}, "other/tool-1.img", {"custom": {"note": "x"}})
+        metadata.signed.targets[foreign.path] = foreign
+        return release(IMAGE_OWNER, sign(metadata, *IMAGE_OWNER.holders(Role.TARGETS)), version)
+
+    state = follow(follow(start(IMAGE_OWNER), made(1)), made(2))
+    assert state.version(Role.TARGETS) == 2
 
 
 def test_roots_in_a_row_and_their_expiry_at_the_end() -> None:
