@@ -1,0 +1,91 @@
+"""`cellward keys`: made once, listed with what the token says, public halves exported."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cellward.cli.main import cellward
+from cellward.core.errors import CellwardError, Code
+from cellward.core.keys import PublicKey
+from cellward.ports.signer import Role
+
+
+def run(home: Path, *arguments: str | Path) -> Result:
+    result = CliRunner().invoke(cellward, ["--data", str(home), "keys", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, CellwardError | SystemExit):
+        raise result.exception
+    return result
+
+
+def told(home: Path, *arguments: str | Path) -> Any:
+    return json.loads(run(home, *arguments, "--json").stdout)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("maker") / "data"
+    rows = told(folder, "init")
+    assert [row["role"] for row in rows] == [role.value for role in Role]
+    assert all(row["created"] for row in rows)
+    return folder
+
+
+def test_init_keeps_what_is_there(home: Path) -> None:
+    before = told(home, "list")
+    rows = told(home, "init")
+    assert not any(row["created"] for row in rows)
+    assert [row["fingerprint"] for row in rows] == [row["fingerprint"] for row in before]
+
+
+def test_every_key_is_confined(home: Path) -> None:
+    good = {
+        "SENSITIVE": True,
+        "ALWAYS_SENSITIVE": True,
+        "EXTRACTABLE": False,
+        "NEVER_EXTRACTABLE": True,
+        "LOCAL": True,
+    }
+    assert [row["attributes"] for row in told(home, "list")] == [good] * len(Role)
+
+
+def test_the_table_has_every_role_and_fingerprint(home: Path) -> None:
+    rows = told(home, "list")
+    for command, word in (("list", "never"), ("init", "kept")):
+        output = run(home, command).output
+        assert word in output
+        for row in rows:
+            assert row["role"] in output
+            assert row["fingerprint"][:32] in output
+            assert row["fingerprint"][32:] in output
+
+
+def test_export(home: Path, tmp_path: Path) -> None:
+    (fingerprint,) = (row["fingerprint"] for row in told(home, "list") if row["role"] == "firmware")
+    printed = run(home, "export", "firmware").output.encode()
+    assert PublicKey.from_pem(printed).fingerprint == fingerprint
+    run(home, "export", "firmware", "-o", tmp_path / "x.pem")
+    assert (tmp_path / "x.pem").read_bytes() == printed
+    assert run(home, "export", "nobody").exit_code == 2
+
+
+def test_nothing_is_made_by_looking(tmp_path: Path) -> None:
+    for arguments in (["list"], ["export", "root"]):
+        error = run(tmp_path / "data", *arguments).exception
+        assert isinstance(error, CellwardError)
+        assert error.code is Code.TOKEN_ABSENT
+    assert not (tmp_path / "data").exists()
+
+
+def test_init_makes_no_token_of_another_name(tmp_path: Path) -> None:
+    error = run(tmp_path / "data", "init", "--token", "pkcs11:token=theirs").exception
+    assert isinstance(error, CellwardError)
+    assert error.code is Code.TOKEN_ABSENT
+
+
+def test_no_pin_in_what_is_printed(home: Path) -> None:
+    pin = (home / "pin").read_text().strip()
+    for arguments in (["init"], ["list"], ["list", "--json"]):
+        assert pin not in run(home, *arguments).output
