@@ -4,6 +4,7 @@ The exploration works on raw trailer bytes as NOR flash holds them, so that it c
 the tables together. The reachable set is small, so it is closed completely: any number of steps.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from itertools import product
 
@@ -155,6 +156,11 @@ def test_the_newer_of_two_equals_comes_first(
 def test_choose_reads_its_table(a: State, b: State, newer: int, counters: tuple[int, int]) -> None:
     chosen = choose(candidate(a, counters[0], (1, 0, 0, 0)), candidate(b, counters[1], (1, 0, 0, 0)))
     assert "".join("ab"[bank] for bank in chosen) == EXPECTED_ORDER[a, b][newer]
+
+
+def test_a_candidate_is_a_value() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        candidate(C, 1, (1, 0, 0, 0)).counter = 2  # type: ignore[misc]
 
 
 def test_the_other_bank() -> None:

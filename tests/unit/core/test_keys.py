@@ -1,5 +1,6 @@
 """Public keys: one encoding, one fingerprint, one DER form of a signature."""
 
+import dataclasses
 import hashlib
 
 import pytest
@@ -140,7 +141,12 @@ def test_a_signature_that_does_not_verify_is_refused_with_the_caller_s_words(
         KEY.public.verify(digest, signature, code=Code.REPORT_SIGNATURE, subject="the report")
     assert refusal.value.code is Code.REPORT_SIGNATURE
     assert refusal.value.subject == "the report"
-    assert KEY.public.fingerprint[:16] in refusal.value.expected
+    assert refusal.value.expected == f"a signature by key {KEY.public.fingerprint[:16]}"
+
+
+def test_a_key_is_a_value() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        KEY.public.spki = OTHER.public.spki  # type: ignore[misc]
 
 
 # DER -------------------------------------------------------------------------------------------
@@ -153,6 +159,12 @@ def test_raw_to_der(r: int, s: int) -> None:
     assert encoded == der_sequence(der_integer(r) + der_integer(s))
     assert canonical_signature(encoded)
     assert len(encoded) in keys.P256_SIGNATURE_SIZES
+
+
+def test_the_sizes_of_a_signature_are_those_of_its_extremes() -> None:
+    shortest = der_sequence(der_integer(1) + der_integer(1))
+    longest = der_sequence(der_integer(P256_ORDER - 1) + der_integer(P256_ORDER - 1))
+    assert (keys.P256_SIGNATURE_SIZES[0], keys.P256_SIGNATURE_SIZES[-1]) == (len(shortest), len(longest))
 
 
 @pytest.mark.parametrize("size", [0, 63, 65, 96])
@@ -200,6 +212,13 @@ N = P256_ORDER
 )
 def test_there_is_one_encoding_of_a_signature(signature: bytes) -> None:
     assert not canonical_signature(signature)
+
+
+def test_no_lenient_parser_opens_a_second_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's parser is strict today; that there is one encoding does not rest on it."""
+    monkeypatch.setattr(keys, "decode_dss_signature", lambda _: (1, 1))
+    assert canonical_signature(der_sequence(ONE + ONE))
+    assert not canonical_signature(der_sequence(der_integer(1, padding=1) + ONE))
 
 
 @given(st.integers(1, N - 1), st.integers(1, N - 1))

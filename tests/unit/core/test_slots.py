@@ -1,5 +1,6 @@
 """Where things lie: nothing overlaps, and any bytes read as some trailer."""
 
+import dataclasses
 from itertools import combinations, product
 from uuid import NAMESPACE_DNS, UUID, uuid5
 
@@ -132,6 +133,33 @@ def test_the_phrase_sets_a_flag_with_one_write() -> None:
 
 
 # Fuses ---------------------------------------------------------------------------------------
+
+
+# In silicon since the first module: a fuse never moves.
+SILICON = {
+    "OTP_SLOT_KEYS": Fuse(0x000, 128),
+    "OTP_REVOKED": Fuse(0x080, 4),
+    "OTP_LIFECYCLE": Fuse(0x084, 4),
+    "OTP_DEBUG_LOCK": Fuse(0x088, 4),
+    "OTP_COUNTER": Fuse(0x0C0, 128),
+    "OTP_VENDOR_ID": Fuse(0x140, 16),
+    "OTP_LOADER_CLASS": Fuse(0x150, 16),
+    "OTP_APP_CLASS": Fuse(0x160, 16),
+    "OTP_SERIAL": Fuse(0x170, 16),
+    "OTP_DEVICE_SECRET": Fuse(0x1E0, 32),
+}
+
+
+def test_no_fuse_ever_moved() -> None:
+    assert {name: FUSES[name] for name in SILICON} == SILICON
+    assert (slots.OTP_SIZE, slots.OTP_SLOT_KEY_COUNT) == (0x200, 4)
+
+
+@pytest.mark.parametrize("value", [BMS_M33.loader, BMS_M33, Trailer(*[Mark.SET] * 3), slots.OTP_COUNTER])
+def test_layout_and_trailers_are_values(value: object) -> None:
+    field = dataclasses.fields(value)[0].name  # type: ignore[arg-type]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(value, field, None)
 
 
 @pytest.mark.parametrize("name", FUSES)
