@@ -176,7 +176,6 @@ def _chunk(name: str, address: int, value: bytes) -> Chunk:
 
 
 _EHDR, _PHDR = 52, 32
-_EHDR_SECTIONS = ((32, 36), (46, 52))  # e_shoff; e_shentsize, e_shnum, e_shstrndx
 
 
 def _elf(name: str, data: bytes) -> Iterator[Chunk]:
@@ -188,12 +187,8 @@ def _elf(name: str, data: bytes) -> Iterator[Chunk]:
     from elftools.elf.elffile import ELFFile
 
     _check_elf(name, data)
-    # Only program headers matter; a section table that nobody needs must not be able to hurt.
-    header = bytearray(data[:_EHDR])
-    for start, end in _EHDR_SECTIONS:
-        header[start:end] = bytes(end - start)
     try:
-        segments = list(ELFFile(BytesIO(bytes(header) + data[_EHDR:])).iter_segments())
+        segments = list(ELFFile(BytesIO(data)).iter_segments())
     except (ELFError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise refused(name, "program headers", type(error).__name__) from error
     for segment in segments:

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +11,10 @@ import pytest
 
 from cellward import bootstrap
 from cellward.adapters.pkcs11 import lane, softhsm
+from cellward.adapters.pkcs11.token import PRIVATE_TEMPLATE
 from cellward.adapters.pkcs11.vendor import Attribute, KeyType, ObjectClass, pkcs11
 from cellward.config import Home
 from cellward.core.errors import CellwardError, Code, Refused, Unavailable
-from cellward.ports.signer import Signer
 from tests.support import hsm
 from tests.support.hsm import DIGEST, FIRMWARE, code_of, works
 
@@ -252,27 +251,55 @@ def test_a_private_key_whose_public_half_is_gone(tmp_path: Path) -> None:
     assert code_of(error) is Code.TOKEN_KEY_MISSING
 
 
+def test_every_attribute_is_asked_for() -> None:
+    """SoftHSM would default to some of these; other tokens default otherwise."""
+    said = {attribute.name: value for attribute, value in PRIVATE_TEMPLATE.items()}
+    assert {name for name, value in said.items() if value} == {"PRIVATE", "SENSITIVE", "SIGN"}
+    assert {name for name, value in said.items() if not value} == (
+        {"EXTRACTABLE", "MODIFIABLE", "DECRYPT", "UNWRAP", "DERIVE"}
+    )
+
+
 # --- one lane ---
 
 
+def run_python(program: str, *arguments: str) -> subprocess.Popen[bytes]:
+    path = os.pathsep.join(filter(None, [str(Path("src").absolute()), os.environ.get("PYTHONPATH")]))
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], env=os.environ | {"PYTHONPATH": path}
+    )
+
+
+IN_THREADS = """
+import sys, threading
+from pathlib import Path
+from cellward import bootstrap
+from cellward.config import Home
+from cellward.core.errors import CellwardError
+
+store = bootstrap.key_store(Home(Path(sys.argv[1])), "pkcs11:token=cellward")
+signer = store.signer("firmware")
+errors = []
+
+def work(signs):
+    try:
+        for _ in range(100):
+            signer.sign(bytes(32)) if signs else store.find("root")
+    except CellwardError as error:
+        errors.append(error)
+
+threads = [threading.Thread(target=work, args=(index % 2,)) for index in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+sys.exit(bool(errors))
+"""
+
+
 def test_threads_take_turns(home: Home) -> None:
-    """python-pkcs11 alone crashes the process here."""
-    signers = [bootstrap.signer(home, FIRMWARE), bootstrap.role_signer(home, "root")]  # type: ignore[arg-type]
-    errors: list[BaseException] = []
-
-    def work(signer: Signer) -> None:
-        try:
-            for _ in range(50):
-                works(signer)
-        except CellwardError as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(signers[i % 2],)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
+    """Without the lock this is a segmentation fault, so it runs in a process of its own."""
+    assert run_python(IN_THREADS, str(home.root)).wait(60) == 0
 
 
 def test_processes_that_start_together(home: Home) -> None:
@@ -282,9 +309,7 @@ def test_processes_that_start_together(home: Home) -> None:
         "from cellward.config import Home;"
         f"bootstrap.signer(Home(Path(sys.argv[1])), {FIRMWARE!r}).sign(bytes(32))"
     )
-    path = os.pathsep.join(filter(None, [str(Path("src").absolute()), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-c", program, str(home.root)]
-    started = [subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}) for _ in range(8)]
+    started = [run_python(program, str(home.root)) for _ in range(8)]
     assert [process.wait(60) for process in started] == [0] * 8
 
 

@@ -1,10 +1,12 @@
 """The signing step: what goes in comes out, checked as a device checks it; a bad signer ships nothing."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from cellward.core import image
 from cellward.core.errors import Code, Refused, TrustRefused, Unavailable
 from cellward.core.image import KeyFormat, Tlv, Trust, Version, verify
 from cellward.core.keys import PublicKey
@@ -86,6 +88,18 @@ def test_a_signer_that_answers_wrongly_ships_nothing(signer: Hand) -> None:
     with pytest.raises(TrustRefused) as error:
         sign_image(FIRMWARE, label(), signer)
     assert error.value.code is Code.IMAGE_SIGNATURE
+
+
+def test_an_image_that_says_something_else_is_not_given_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own mistake: the encoder writes another counter, under a good signature."""
+
+    def wrong(payload: bytes, **said: Any) -> image.Unsigned:
+        return image.build(payload, **said | {"counter": 3})
+
+    monkeypatch.setattr("cellward.sign.build.build", wrong)
+    with pytest.raises(TrustRefused) as error:
+        sign_image(FIRMWARE, label(), Hand())
+    assert error.value.code is Code.IMAGE_COUNTER
 
 
 def test_a_token_that_is_gone() -> None:

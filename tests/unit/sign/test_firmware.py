@@ -358,7 +358,7 @@ def test_elf_files_that_are_none(data: bytes) -> None:
     assert refusal("app.elf", data).code is Code.FIRMWARE_FORMAT
 
 
-def test_a_hostile_section_table_is_not_looked_at() -> None:
+def test_the_section_table_is_not_looked_at() -> None:
     data = bytearray(elf_file(Segment(LINK, b"code")))
     struct.pack_into("<I", data, 32, 0xFFFF_FFF0)
     struct.pack_into("<HHH", data, 46, 0xFFFF, 0xFFFF, 0xFFFF)
