@@ -31,7 +31,6 @@ HEADER_SIZE = 32
 TLV_INFO_SIZE = 4
 TLV_HEADER_SIZE = 4
 MAX_HEADER_SIZE = 0x1000
-MAX_PROTECTED_SIZE = 0xFFFF
 
 
 class Flag(IntFlag):
@@ -289,10 +288,8 @@ def _check_header(what: str, header_size: int, flags: int) -> None:
 
 
 def _decode_area(data: bytes, what: str, start: int, magic: int, entries: list[Entry]) -> int:
-    """Append the TLVs of the area at `start`; returns its end."""
-    info = wire.Reader(data, what, start, min(start + TLV_INFO_SIZE, len(data)))
-    if info.remaining < TLV_INFO_SIZE:
-        raise _bad_tlv(what, "a TLV area", "the end of the image")
+    """Append the TLVs of the area at `start`, where the caller has made sure of an info; returns its end."""
+    info = wire.Reader(data, what, start)
     found, total = info.u16(), info.u16()
     if found != magic:
         raise _bad_tlv(what, f"0x{magic:04x} at offset {start}", f"0x{found:04x}")

@@ -3,6 +3,7 @@
 Every refusal has its case in vectors/; here are the parts around them, and the words of the refusals.
 """
 
+import dataclasses
 import hashlib
 import struct
 
@@ -28,6 +29,7 @@ from cellward.core.image import (
     verify,
     verify_stated,
 )
+from cellward.core.slots import BMS_M33
 from vectors.forge import CLASS, COUNTER, PAYLOAD, VENDOR, VERSION, Draft, Key, hardware_tlvs
 
 KEY = Key.make()
@@ -167,6 +169,28 @@ def test_the_header_by_hand() -> None:
     assert body[0x88:] == struct.pack("<IHH16sHH16s", 7, 0x74, 16, VENDOR, 0x75, 16, CLASS)
 
 
+def test_the_defaults_are_those_of_the_hardware() -> None:
+    unsigned = build(PAYLOAD, version=VERSION, counter=COUNTER, hardware=(VENDOR, CLASS))
+    assert unsigned == make(header_size=BMS_M33.header_size, load_address=0)
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        (VERSION, "major"),
+        (decode(GOOD), "flags"),
+        (decode(GOOD).entries[0], "value"),
+        (ROM, "counter"),
+        (verify(decode(GOOD), ROM), "key"),
+        (make(), "body"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_was_decoded_or_verified_never_changes(value: object, field: str) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(value, field, None)
+
+
 def test_build_is_the_forge_s_independent_body() -> None:
     assert make().body == DRAFT.body
 
@@ -254,6 +278,13 @@ def test_a_file_is_the_image_and_nothing_else() -> None:
     ("data", "code", "expected", "found"),
     [
         (GOOD[:31], Code.IMAGE_SIZE, "at least a header of 32 bytes", "31"),
+        (bytes(32), Code.IMAGE_MAGIC, "0x96f3b83d at offset 0", "0x00000000"),
+        (
+            DRAFT.but(protected_size=51).seal(KEY).write(),
+            Code.IMAGE_TLV,
+            "a protected area of 51 bytes",
+            "52",
+        ),
         (b"\x3c" + GOOD[1:], Code.IMAGE_MAGIC, "0x96f3b83d at offset 0", "0x96f3b83c"),
         (DRAFT.but(header_size=31).body, Code.IMAGE_HEADER, "a header of 32 to 4096 bytes", "31"),
         (DRAFT.but(flags=0x30).body, Code.IMAGE_FLAGS, "only 0xc", "0x30"),
