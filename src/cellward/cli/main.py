@@ -1,5 +1,6 @@
 """The `cellward` program: finds the sub-command, and turns a refusal into one line and exit 1."""
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -11,7 +12,7 @@ import click
 
 from cellward import __version__
 from cellward.config import Home
-from cellward.core.errors import CellwardError, Refused
+from cellward.core.errors import CellwardError, Code, Refused, Unavailable
 
 # In the order of the data's way. Imported when called: `keys` must not pay for `server`.
 COMMANDS = {
@@ -89,6 +90,12 @@ def run() -> None:
     sys.excepthook = _bug
     try:
         status = int(cellward.main(standalone_mode=False) or 0)
+        click.echo(nl=False)  # flushes: a full disk behind the output is found out here
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        report(Unavailable(Code.STORAGE_FULL, "output", found=error.strerror or ""), as_json=False)
+        status = EXIT_REFUSED
     except CellwardError as error:
         report(error, as_json="--json" in sys.argv)
         status = EXIT_REFUSED
@@ -108,8 +115,8 @@ def _leave(status: int) -> NoReturn:
     Every command has closed and synced what it opened by then.
     """
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        click.echo(nl=False)
+        click.echo(nl=False, err=True)
     except OSError:  # nobody reads any more (`cellward … | head`)
         status = status or 1
     os._exit(status)

@@ -1,6 +1,9 @@
 """`cellward keys`: made once, listed with what the token says, public halves exported."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +92,21 @@ def test_no_pin_in_what_is_printed(home: Path) -> None:
     pin = (home / "pin").read_text().strip()
     for arguments in (["init"], ["list"], ["list", "--json"]):
         assert pin not in run(home, *arguments).output
+
+
+def test_an_output_that_is_full_or_closed(home: Path) -> None:
+    """One line and exit 1, no traceback; a closed output is nobody's loss."""
+    path = os.pathsep.join(filter(None, [str(Path("src").absolute()), os.environ.get("PYTHONPATH")]))
+    command = f"{sys.executable} -m cellward.cli.main --data {home} keys list"
+    for redirection, status, said in (
+        (">/dev/full", 1, "failed [storage.full] output: found No space left on device\n"),
+        (">&-", 0, ""),
+    ):
+        done = subprocess.run(
+            ["sh", "-c", f"{command} {redirection}"],
+            env=os.environ | {"PYTHONPATH": path},
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (status, said)
