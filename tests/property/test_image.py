@@ -33,7 +33,7 @@ from vectors.recipe import TrustSpec
 TRUST = DEVICE.trust()
 NAMED = Trust({MAKER.public.key_hash: MAKER.public})
 DECODERS = pytest.mark.parametrize("decoder", [decode, decode_slot])
-CASES = int(os.environ.get("CELLWARD_FUZZ_CASES", "3000"))
+CASES = int(os.environ.get("CELLWARD_FUZZ_CASES", "2000"))
 FUZZ = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 
 
