@@ -153,3 +153,8 @@ def der_integer(number: int, padding: int = 0) -> bytes:
 
 def der_sequence(body: bytes, size: bytes | None = None) -> bytes:
     return b"\x30" + (bytes([len(body)]) if size is None else size) + body
+
+
+def flip(data: bytes, at: int) -> bytes:
+    """With the lowest bit of one byte inverted."""
+    return data[:at] + bytes([data[at] ^ 0x01]) + data[at + 1 :]
