@@ -232,6 +232,16 @@ def test_code_runs_from_the_active_bank_as_it_is_now(bench: Bench) -> None:
     assert [m.name for m in report.milestones] == ["loader_entered", "app_entered", "running"]
 
 
+@pytest.mark.parametrize("active", [0, 1])
+def test_nothing_runs_from_the_other_bank(bench: Bench, active: int) -> None:
+    code = milestone(Milestone.APP_ENTERED) + SPIN
+    other = (1 - active) * BMS_M33.bank_size
+    bench.flash[other : other + len(code)] = code
+    event = faulted(bench.boot(poke(SYS_BASE + Sys.REMAP, active), mov(0, INACTIVE_BASE + 1), jump(0)))
+    assert event.found == INACTIVE_BASE
+    assert not any(report.milestones for report in bench.running.reports())
+
+
 def test_random_word_and_pack_are_read(bench: Bench) -> None:
     bench.pack.set_conditions(Conditions(faulty_sensor=1, faulty_sensor_dc=-40))
     (report,) = bench.boot(
