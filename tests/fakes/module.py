@@ -79,6 +79,7 @@ class FakeModule:
 
     def status(self) -> ModuleStatus:
         keys = [bytes(self.fuses[at : at + 32]) for at in range(0, OTP_SLOT_KEYS.size, 32)]
+        burned_slots = max((slot + 1 for slot, key in enumerate(keys) if any(key)), default=0)
         burned = bytes(self.fuses[OTP_SERIAL.offset : OTP_SERIAL.offset + OTP_SERIAL.size])
         return ModuleStatus(
             serial=burned.rstrip(b"\0").decode() or self.serial,
@@ -87,7 +88,7 @@ class FakeModule:
             outcome=self.outcome,
             active_bank=BANKS[self.active],
             counter=self.counter,
-            slot_keys=tuple(key for key in keys if any(key)),
+            slot_keys=tuple(keys[:burned_slots]),
             revoked=0,
             vendor_id=self.hardware.vendor_id,
             loader_class=self.hardware.class_id(Stage.LOADER),

@@ -104,7 +104,7 @@ class ModuleStatus:
     outcome: Outcome  # of the last boot; OFF without power
     active_bank: str
     counter: int
-    slot_keys: tuple[bytes, ...]  # as many hashes as are burned, in slot order
+    slot_keys: tuple[bytes, ...]  # a hash per slot, to the last burned one; zeros: not burned
     revoked: int  # bit n: slot key n is revoked
     vendor_id: bytes
     loader_class: bytes

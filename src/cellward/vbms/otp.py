@@ -127,10 +127,12 @@ class Otp:
 
     @property
     def slot_keys(self) -> tuple[bytes, ...]:
-        """The hashes of the burned slots, in slot order."""
+        """The hash in every slot up to the last one that is burned; zeros in one that is not."""
         fuses, size = self.public(OTP_SLOT_KEYS), OTP_SLOT_KEYS.size // OTP_SLOT_KEY_COUNT
         slots = [fuses[start : start + size] for start in range(0, len(fuses), size)]
-        return tuple(slot for slot in slots if any(slot))
+        while slots and not any(slots[-1]):
+            slots.pop()
+        return tuple(slots)
 
     def _check(self, offset: int, length: int) -> None:
         if offset < 0 or offset + length > OTP_SIZE:

@@ -49,8 +49,11 @@ def test_a_view_holds_only_what_verifies(module: AttackedModule) -> None:
 
 def test_a_revoked_or_unburned_key_verifies_nothing(module: AttackedModule) -> None:
     status = module.status()
-    for changed in ({"revoked": 1}, {"slot_keys": ()}):
+    second = (bytes(32), *status.slot_keys)
+    for changed in ({"revoked": 1}, {"slot_keys": ()}, {"slot_keys": second, "revoked": 2}):
         assert not inventory.view(module, replaced(status, changed), KEYS).images
+    held = inventory.view(module, replaced(status, {"slot_keys": second, "revoked": 1}), KEYS)
+    assert set(held.images) == set(Stage)
 
 
 def replaced(status: Any, changes: dict[str, Any]) -> Any:
