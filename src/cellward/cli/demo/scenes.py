@@ -30,6 +30,11 @@ class Scenes:
             self._stage.say(heading)
             scene()
 
+    def until_enrolled(self) -> None:
+        """The first three scenes: an enrolled pack that has polled once, and nothing ordered."""
+        for _, scene in self._program()[:3]:
+            scene()
+
     def _program(self) -> tuple[tuple[str, Callable[[], None]], ...]:
         return (
             ("Keys in the token, images signed by them", self._keys_and_images),
