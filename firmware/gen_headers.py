@@ -184,7 +184,7 @@ def image_format_header() -> str:
         f"#define P256_SPKI_PREFIX {{{_bytes(keys.P256_SPKI_PREFIX)}}}",
         f"#define DIGEST_SIZE {keys.DIGEST_SIZE}u",
     ]
-    return _file("src/cellward/core/image.py and keys.py", lines)
+    return _file("src/cellward/core/image and keys.py", lines)
 
 
 def memory_script() -> str:

@@ -1,4 +1,4 @@
-"""The vectors through core/image.py, and the vectors themselves against a fresh generation."""
+"""The vectors through core/image, and the vectors themselves against a fresh generation."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-/* Generated from src/cellward/core/image.py and keys.py by firmware/gen_headers.py: change it there. */
+/* Generated from src/cellward/core/image and keys.py by firmware/gen_headers.py: change it there. */
 #pragma once
 
 #define IMAGE_MAGIC 0x96f3b83du
