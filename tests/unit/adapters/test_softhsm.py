@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,41 @@ def test_pin_sources_in_their_order(home: Home, tmp_path: Path) -> None:
             fresh(home)
     assert code_of(error) is Code.TOKEN_PIN_WRONG
     assert "000000" not in str(error.value)
+
+
+def listed_at_a_terminal(home: Home, typed: str) -> tuple[int, str]:
+    """`keys list` on a token that is not the embedded one's own, with somebody at the keyboard who
+    types when asked. Returns the exit status and everything that was on the screen."""
+    names = {"CELLWARD_PKCS11_MODULE": softhsm.library(), "SOFTHSM2_CONF": str(home.softhsm_config)}
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    command = f"{sys.executable} -m cellward.cli.main keys list"
+    with subprocess.Popen(
+        ["script", "--quiet", "--return", "--command", command, "/dev/null"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": path, **names},
+    ) as terminal:
+        assert terminal.stdin is not None
+        assert terminal.stdout is not None
+        shown = b""
+        while not shown.endswith(b"PIN of the token: "):
+            byte = terminal.stdout.read(1)
+            assert byte, shown
+            shown += byte
+        terminal.stdin.write(f"{typed}\n".encode())
+        terminal.stdin.flush()
+        shown += terminal.stdout.read()
+    return terminal.returncode, shown.decode()
+
+
+def test_the_pin_is_asked_for_at_a_terminal_and_not_shown(home: Home) -> None:
+    pin = home.pin.read_text().strip()
+    status, shown = listed_at_a_terminal(home, pin)
+    assert status == 0, shown
+    assert "firmware" in shown
+    assert pin not in shown
+    status, shown = listed_at_a_terminal(home, "000000")
+    assert (status, "token.pin_wrong" in shown, "000000" in shown) == (1, True, False)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"12\n34\n", b"\xff\xfe", b"1" * 300])

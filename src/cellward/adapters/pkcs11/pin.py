@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def pin_source(environ: Mapping[str, str], source: str | None, embedded: Pin | N
     """Read when a login needs it, from the first that is there.
 
     1. the URI's pin-source, 2. CELLWARD_PIN, 3. CELLWARD_PIN_FILE, 4. the embedded store's own file,
-    which is never tried on another token: wrong attempts lock a real one.
+    which is never tried on another token: wrong attempts lock a real one, or the person at the terminal.
 
     What it returns raises Unavailable (token.pin_missing), PolicyRefused (token.pin_exposed).
     """
@@ -26,11 +27,20 @@ def pin_source(environ: Mapping[str, str], source: str | None, embedded: Pin | N
         return lambda: _checked(environ["CELLWARD_PIN"].encode(errors="surrogateescape"), "CELLWARD_PIN")
     if "CELLWARD_PIN_FILE" in environ:
         return lambda: read_pin(Path(environ["CELLWARD_PIN_FILE"]))
-    return embedded or _none
+    return embedded or _asked
 
 
-def _none() -> str:
-    raise _missing("user PIN", "CELLWARD_PIN, CELLWARD_PIN_FILE or the URI's pin-source", "none of them")
+def _asked() -> str:
+    """From the person at the terminal, where there is one; nothing of it is shown."""
+    if not sys.stdin.isatty():
+        raise _missing("user PIN", "CELLWARD_PIN, CELLWARD_PIN_FILE or the URI's pin-source", "none of them")
+    import getpass  # only here: no build waits at a prompt
+
+    try:
+        typed = getpass.getpass("PIN of the token: ")
+    except EOFError as error:
+        raise _missing("user PIN", "a PIN at the prompt", "none") from error
+    return _checked(typed.encode(errors="surrogateescape"), "user PIN")
 
 
 def read_pin(path: Path, *, private: bool = False) -> str:
