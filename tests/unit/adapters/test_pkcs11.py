@@ -256,7 +256,7 @@ def test_every_attribute_is_asked_for() -> None:
     said = {attribute.name: value for attribute, value in PRIVATE_TEMPLATE.items()}
     assert {name for name, value in said.items() if value} == {"PRIVATE", "SENSITIVE", "SIGN"}
     assert {name for name, value in said.items() if not value} == (
-        {"EXTRACTABLE", "MODIFIABLE", "DECRYPT", "UNWRAP", "DERIVE"}
+        {"EXTRACTABLE", "MODIFIABLE", "SIGN_RECOVER", "DECRYPT", "UNWRAP", "DERIVE"}
     )
 
 

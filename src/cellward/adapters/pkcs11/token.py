@@ -24,6 +24,7 @@ PRIVATE_TEMPLATE = {
     Attribute.SIGN: True,
     Attribute.EXTRACTABLE: False,
     Attribute.MODIFIABLE: False,
+    Attribute.SIGN_RECOVER: False,
     Attribute.DECRYPT: False,
     Attribute.UNWRAP: False,
     Attribute.DERIVE: False,
