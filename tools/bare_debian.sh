@@ -18,6 +18,7 @@ work=$(mktemp -d -t bare-debian.XXXXXX)
 root=$work/root
 leave() {
   local mounted
+  set +e # tidy up as far as it goes
   for mounted in dev/pts dev proc; do
     ! mountpoint -q "$root/$mounted" || umount "$root/$mounted"
   done
