@@ -23,13 +23,12 @@ from cellward.core.image import Image, VerifiedImage
 from cellward.core.slots import (
     BANKS,
     COUNTER_MAX,
-    ERASED,
     MAGIC_FROM_END,
     TRAILER_MAGIC,
-    WRITE_SIZE,
     Hardware,
     Region,
     Stage,
+    whole_phrases,
 )
 
 Images = Mapping[Stage, VerifiedImage]
@@ -73,8 +72,7 @@ class Write:
     @cached_property
     def data(self) -> bytes:
         """The image, filled up to whole write units as erased flash."""
-        short = -len(self.image.data) % WRITE_SIZE
-        return self.image.data + bytes([ERASED]) * short
+        return whole_phrases(self.image.data)
 
     @cached_property
     def sha256(self) -> bytes:

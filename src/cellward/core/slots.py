@@ -146,6 +146,11 @@ def flag_phrase() -> bytes:
     return bytes([FLAG_SET]) + bytes([ERASED]) * (WRITE_SIZE - 1)
 
 
+def whole_phrases(data: bytes) -> bytes:
+    """`data` filled up to whole write units, as erased flash reads."""
+    return data + bytes([ERASED]) * (-len(data) % WRITE_SIZE)
+
+
 @dataclass(frozen=True)
 class Fuse:
     """`size` bytes from `offset` of the OTP; every bit reads 0 until it is burned to 1."""

@@ -12,7 +12,6 @@ from cellward.core.errors import Code, FormatRefused, ModuleRefused, PolicyRefus
 from cellward.core.image import Trust, VerifiedImage, decode, verify
 from cellward.core.slots import (
     BANKS,
-    ERASED,
     IMAGE_OK_FROM_END,
     MAGIC_FROM_END,
     OTP_APP_CLASS,
@@ -24,11 +23,11 @@ from cellward.core.slots import (
     OTP_SLOT_KEYS,
     OTP_VENDOR_ID,
     TRAILER_MAGIC,
-    WRITE_SIZE,
     Fuse,
     Hardware,
     Stage,
     flag_phrase,
+    whole_phrases,
 )
 from cellward.ports.module import BenchModule, Lifecycle, Module, ModuleStatus, Outcome
 from cellward.vbms.otp import PROVISIONED_WORD
@@ -119,7 +118,7 @@ def write_bank(
     """
     module.erase_page(bank, hardware.trailer.offset)
     for stage, data in images.items():
-        slot, padded = hardware.slot(stage), _padded(data)
+        slot, padded = hardware.slot(stage), whole_phrases(data)
         for offset in range(slot.offset, slot.offset + len(padded), hardware.page_size):
             module.erase_page(bank, offset)
         module.program(bank, slot.offset, padded)
@@ -127,10 +126,6 @@ def write_bank(
     if mark is Event.PLANT:
         module.program(bank, hardware.bank_size - IMAGE_OK_FROM_END, flag_phrase())
     module.program(bank, hardware.bank_size - MAGIC_FROM_END, TRAILER_MAGIC)
-
-
-def _padded(data: bytes) -> bytes:
-    return data + bytes([ERASED]) * (-len(data) % WRITE_SIZE)
 
 
 def _read_back(module: Module, bank: str, stage: Stage, offset: int, data: bytes) -> None:
