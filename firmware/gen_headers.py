@@ -13,6 +13,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from cellward.core import banks, errors, image, keys, slots
+from cellward.ports import updatelink
 from cellward.vbms import registers
 
 GENERATED = Path(__file__).parent / "include" / "generated"
@@ -78,7 +79,19 @@ def slots_header() -> str:
     lines += [
         f"#define OTP_SLOT_KEY_COUNT {slots.OTP_SLOT_KEY_COUNT}u",
         f"#define COUNTER_MAX {slots.COUNTER_MAX}u",
+        f"#define BOOTS_PER_EPOCH {slots.BOOTS_PER_EPOCH}u",
+        "",
     ]
+    for number, state in enumerate(slots.Lifecycle):
+        lines.append(f"#define LIFECYCLE_{state.name} {number}u")
+        lines.append(_define(f"LIFECYCLE_{state.name}_FUSES", state.fuses))
+    lines += [
+        "",
+        f"#define DATA_BANK {slots.DATA_BANK}u",
+        _define("DATA_PAGE_SIZE", slots.DATA_PAGE_SIZE),
+        _define("DATA_SIZE", slots.DATA_SIZE),
+    ]
+    lines += [f"#define DATA_PAGE_{page.name} {page.value}u" for page in slots.DataPage]
     return _file("src/cellward/core/slots.py", lines)
 
 
@@ -122,12 +135,18 @@ _MAP = (
     "RAM_BASE",
     "RAM_SIZE",
     "OTP_BASE",
+    "DATA_BASE",
+    "LINK_RX_BASE",
+    "LINK_TX_BASE",
+    "LINK_BUFFER_SIZE",
     "CELLS",
     "TEMPERATURES",
 )
 _WORDS = (
     "RESET_KEY",
     "RETAIN_REFUSED",
+    "RETAIN_UPDATE",
+    "TAMPER_KEY",
     "FLASH_KEY",
     "OTP_KEY",
     "WATCHDOG_KEY",
@@ -141,18 +160,23 @@ _BLOCKS: tuple[tuple[str, type[IntEnum], int], ...] = (
     ("OTP_CTRL", registers.OtpCtrl, registers.OTP_CTRL_BASE),
     ("WATCHDOG", registers.Watchdog, registers.WATCHDOG_BASE),
     ("PACK", registers.Pack, registers.PACK_BASE),
+    ("TAMPER", registers.Tamper, registers.TAMPER_BASE),
+    ("LINK", registers.Link, registers.LINK_BASE),
 )
 _VALUES: tuple[tuple[str, type[IntEnum]], ...] = (
     ("RESET_CAUSE", registers.ResetCause),
     ("WHERE", registers.Where),
     ("MILESTONE", registers.Milestone),
     ("FLASH_COMMAND", registers.FlashCommand),
+    ("FLASH_PROTECT", registers.FlashProtect),
+    ("TAMPER_SOURCE", registers.TamperSource),
 )
 
 
 def registers_header() -> str:
     """The memory map; every register as its whole address, REG_<block>_<name>."""
     lines = [_define(name, getattr(registers, name)) for name in (*_MAP, *_WORDS)]
+    lines.append(_define("REG_TRNG", registers.TRNG_BASE))
     for name, block, base in _BLOCKS:
         lines += ["", *(_define(f"REG_{name}_{reg.name}", base + reg.value) for reg in block)]
     for name, values in _VALUES:
@@ -187,6 +211,17 @@ def image_format_header() -> str:
     return _file("src/cellward/core/image and keys.py", lines)
 
 
+def updatelink_header() -> str:
+    names = [
+        name
+        for name, value in vars(updatelink).items()
+        if name.isupper() and name != "STATUS_OK" and isinstance(value, int)
+    ]
+    lines = [f"#define LINK_{name} {getattr(updatelink, name)}u" for name in names]
+    lines += ["", *(_define(f"REQUEST_{request.name}", request.value, 2) for request in updatelink.Request)]
+    return _file("src/cellward/ports/updatelink.py", lines)
+
+
 def memory_script() -> str:
     """The same addresses for the linker, which knows no suffix `u`."""
     hardware, stage = slots.BMS_M33, slots.Stage
@@ -204,6 +239,7 @@ HEADERS: dict[str, Callable[[], str]] = {
     "banks.h": banks_header,
     "registers.h": registers_header,
     "image_format.h": image_format_header,
+    "updatelink.h": updatelink_header,
     "memory.ld": memory_script,
 }
 

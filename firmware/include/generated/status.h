@@ -33,6 +33,22 @@
 #define STATUS_FLASH_UNERASED 0x096ea35eu
 #define STATUS_FLASH_LOCKED 0xb4da0f19u
 #define STATUS_OTP_ONE_WAY 0x8f31a8d6u
+#define STATUS_IMAGE_ENCRYPTION 0xf4f5bf35u
+#define STATUS_BOOT_INTEGRITY 0x4f44746cu
+#define STATUS_BOOT_RECORD 0xc61214c7u
+#define STATUS_TAMPER 0xf295e8d4u
+#define STATUS_REVOCATION_SIGNATURE 0x216a2fc5u
+#define STATUS_REVOCATION_LAST_KEY 0xd7383f0bu
+#define STATUS_REVOCATION_IN_USE 0x955b132cu
+#define STATUS_REVOCATION_FORMAT 0x8de881f6u
+#define STATUS_VAULT_SEAL 0x3396ba82u
+#define STATUS_VAULT_COUNTER 0xfd2ba10du
+#define STATUS_VAULT_MISSING 0xdf1f4b67u
+#define STATUS_LINK_FRAME 0xd89440a9u
+#define STATUS_LINK_STATE 0x89a9a5c9u
+#define STATUS_LINK_ORDER 0xed1950edu
+#define STATUS_UPDATE_CONTACTORS 0x0a5de7a3u
+#define STATUS_OTP_LOCKED 0x1616f2beu
 
 /* For a verifier with a screen: X(word, code). */
 #define STATUS_NAMES(X) \
@@ -67,4 +83,20 @@
     X(STATUS_FLASH_RANGE, "flash.range") \
     X(STATUS_FLASH_UNERASED, "flash.unerased") \
     X(STATUS_FLASH_LOCKED, "flash.locked") \
-    X(STATUS_OTP_ONE_WAY, "otp.one_way")
+    X(STATUS_OTP_ONE_WAY, "otp.one_way") \
+    X(STATUS_IMAGE_ENCRYPTION, "image.encryption") \
+    X(STATUS_BOOT_INTEGRITY, "boot.integrity") \
+    X(STATUS_BOOT_RECORD, "boot.record") \
+    X(STATUS_TAMPER, "boot.tamper") \
+    X(STATUS_REVOCATION_SIGNATURE, "revocation.signature") \
+    X(STATUS_REVOCATION_LAST_KEY, "revocation.last_key") \
+    X(STATUS_REVOCATION_IN_USE, "revocation.in_use") \
+    X(STATUS_REVOCATION_FORMAT, "revocation.format") \
+    X(STATUS_VAULT_SEAL, "vault.seal") \
+    X(STATUS_VAULT_COUNTER, "vault.counter") \
+    X(STATUS_VAULT_MISSING, "vault.missing") \
+    X(STATUS_LINK_FRAME, "link.frame") \
+    X(STATUS_LINK_STATE, "link.state") \
+    X(STATUS_LINK_ORDER, "link.order") \
+    X(STATUS_UPDATE_CONTACTORS, "update.contactors") \
+    X(STATUS_OTP_LOCKED, "otp.locked")

@@ -49,6 +49,7 @@ class Code(StrEnum):
     IMAGE_COUNTER = "image.counter"
     IMAGE_HARDWARE = "image.hardware"
     IMAGE_VERSION = "image.version"
+    IMAGE_ENCRYPTION = "image.encryption"
     IMAGE_NO_KEY_GIVEN = "image.no_key_given"
     # keys and tokens
     KEY_FORMAT = "key.format"
@@ -100,6 +101,15 @@ class Code(StrEnum):
     FLASH_READBACK = "flash.readback"
     OTP_ONE_WAY = "otp.one_way"
     OTP_LOCKED = "otp.locked"
+    LIFECYCLE_OPEN = "lifecycle.open"
+    LIFECYCLE_CLOSED = "lifecycle.closed"
+    REVOCATION_FORMAT = "revocation.format"
+    REVOCATION_SIGNATURE = "revocation.signature"
+    REVOCATION_LAST_KEY = "revocation.last_key"
+    REVOCATION_IN_USE = "revocation.in_use"
+    VAULT_SEAL = "vault.seal"
+    VAULT_COUNTER = "vault.counter"
+    VAULT_MISSING = "vault.missing"
     POWER_CUT = "power.cut"
     # module: the boot chain's verdicts
     BANK_NOT_BOOTABLE = "bank.not_bootable"
@@ -114,10 +124,17 @@ class Code(StrEnum):
     WATCHDOG = "boot.watchdog"
     MODULE_FAULT = "boot.fault"
     MODULE_HANG = "boot.hang"
+    BOOT_INTEGRITY = "boot.integrity"
+    BOOT_RECORD = "boot.record"
+    TAMPER = "boot.tamper"
     UPDATE_FELL_BACK = "update.fell_back"
     UPDATE_ON_TRIAL = "update.on_trial"
+    UPDATE_CONTACTORS = "update.contactors"
     # module link and process
     LINK_FRAME = "link.frame"
+    LINK_STATE = "link.state"
+    LINK_ORDER = "link.order"
+    LINK_SILENT = "link.silent"
     MODULE_STATE = "module.state"
     MODULE_BUSY = "module.busy"
     MODULE_ABSENT = "module.absent"
@@ -189,6 +206,22 @@ STATUS_WORDS: dict[Code, int] = {
     Code.FLASH_UNERASED: 0x096EA35E,
     Code.FLASH_LOCKED: 0xB4DA0F19,
     Code.OTP_ONE_WAY: 0x8F31A8D6,
+    Code.IMAGE_ENCRYPTION: 0xF4F5BF35,
+    Code.BOOT_INTEGRITY: 0x4F44746C,
+    Code.BOOT_RECORD: 0xC61214C7,
+    Code.TAMPER: 0xF295E8D4,
+    Code.REVOCATION_SIGNATURE: 0x216A2FC5,
+    Code.REVOCATION_LAST_KEY: 0xD7383F0B,
+    Code.REVOCATION_IN_USE: 0x955B132C,
+    Code.REVOCATION_FORMAT: 0x8DE881F6,
+    Code.VAULT_SEAL: 0x3396BA82,
+    Code.VAULT_COUNTER: 0xFD2BA10D,
+    Code.VAULT_MISSING: 0xDF1F4B67,
+    Code.LINK_FRAME: 0xD89440A9,
+    Code.LINK_STATE: 0x89A9A5C9,
+    Code.LINK_ORDER: 0xED1950ED,
+    Code.UPDATE_CONTACTORS: 0x0A5DE7A3,
+    Code.OTP_LOCKED: 0x1616F2BE,
 }
 CODE_OF_STATUS: dict[int, Code] = {word: code for code, word in STATUS_WORDS.items()}
 

@@ -164,16 +164,64 @@ class Fuse:
 OTP_SIZE = 0x200
 OTP_SLOT_KEY_COUNT = 4
 OTP_SLOT_KEYS = Fuse(0x000, 32 * OTP_SLOT_KEY_COUNT)
-OTP_REVOKED = Fuse(0x080, 4)
-OTP_LIFECYCLE = Fuse(0x084, 4)
-OTP_DEBUG_LOCK = Fuse(0x088, 4)
+OTP_REVOKED = Fuse(0x080, 4)  # bit n: slot n
+OTP_LIFECYCLE = Fuse(0x084, 4)  # a byte a state, see Lifecycle
+OTP_DEBUG_LOCK = Fuse(0x088, 4)  # any bit: the debug port is closed
+OTP_DEVELOPMENT = Fuse(0x08C, 4)  # bit n: slot n holds a development key
+OTP_ROOT_QUORUM = Fuse(0x0A0, 32)  # SHA-256 of the root quorum (docs/formats/revocation.md)
 OTP_COUNTER = Fuse(0x0C0, 128)
 OTP_VENDOR_ID = Fuse(0x140, 16)
 OTP_LOADER_CLASS = Fuse(0x150, 16)
 OTP_APP_CLASS = Fuse(0x160, 16)
 OTP_SERIAL = Fuse(0x170, 16)
+OTP_VAULT_CALIBRATION = Fuse(0x180, 32)  # thermometer: no older block of this name is taken
+OTP_VAULT_KEYS = Fuse(0x1A0, 32)
+OTP_BOOT_EPOCH = Fuse(0x1C0, 32)  # thermometer: BOOTS_PER_EPOCH boots each
 OTP_DEVICE_SECRET = Fuse(0x1E0, 32)
 COUNTER_MAX = OTP_COUNTER.size * 8
+BOOTS_PER_EPOCH = 4096
+
+
+class Lifecycle(StrEnum):
+    """Forward only. Every state has a byte of OTP_LIFECYCLE; the highest byte that is not 0 counts,
+    so that a torn burn is a step forward or none."""
+
+    BLANK = "blank"
+    PROVISIONED = "provisioned"  # keys and identity are burned; the programmer's port is open
+    PRODUCTION = "production"  # the programmer's port is closed, development keys count as revoked
+    TAMPERED = "tampered"  # no secret is left; monitors with open contactors
+    RETIRED = "retired"
+
+    @property
+    def fuses(self) -> int:
+        """The word that says this state when it is burned over any earlier one."""
+        index = list(Lifecycle).index(self)
+        return 0xFF << (8 * (index - 1)) if index else 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether the programmer's port (read, write, burn) is closed."""
+        return self not in (Lifecycle.BLANK, Lifecycle.PROVISIONED)
+
+
+def decode_lifecycle(word: int) -> Lifecycle:
+    return list(Lifecycle)[(word.bit_length() + 7) // 8]
+
+
+# Data flash: small pages for what changes in the field. Two pages a use, written in turn; the boot
+# count's are locked by the ROM. `Flash.BANK` 2 of the controller.
+DATA_BANK = 2
+DATA_PAGE_SIZE = 2 * KIB
+DATA_SIZE = 16 * DATA_PAGE_SIZE
+
+
+class DataPage(Enum):
+    """First of the two pages (one for REVOCATION) of each use of the data flash."""
+
+    BOOT_COUNT = 0
+    VAULT_CALIBRATION = 2
+    VAULT_KEYS = 4
+    REVOCATION = 6
 
 
 def decode_counter(fuses: bytes) -> int:

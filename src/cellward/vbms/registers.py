@@ -8,7 +8,9 @@ from enum import IntEnum
 
 ROM_BASE, ROM_SIZE = 0x1000_0000, 64 * 1024
 ACTIVE_BASE = 0x0800_0000  # the bank chosen by REMAP
-INACTIVE_BASE = 0x0820_0000  # the other bank
+# Several bits away from ACTIVE_BASE: no single glitch in a pointer leads from one bank to the other.
+INACTIVE_BASE = 0x0C60_0000  # the other bank, never executable
+DATA_BASE = 0x0B50_0000  # the data flash, read only and never executable
 RAM_BASE, RAM_SIZE = 0x2000_0000, 64 * 1024
 
 SYS_BASE = 0x4000_0000
@@ -18,6 +20,13 @@ WATCHDOG_BASE = 0x4000_3000
 PACK_BASE = 0x4000_4000
 TRNG_BASE = 0x4000_5000
 OTP_BASE = 0x4000_6000  # read-only shadow of the fuses
+TAMPER_BASE = 0x4000_7000
+LINK_BASE = 0x4000_8000
+# Message RAM of the link, as of an M_CAN: bytes, not registers. The module's from the moment
+# RX_LENGTH reads above 0 until RX_DONE is written, so that what was checked does not change.
+LINK_RX_BASE = 0x4000_9000  # read only
+LINK_TX_BASE = 0x4000_A000
+LINK_BUFFER_SIZE = 0x1000
 PERIPHERAL_SIZE = 0x1000
 
 CELLS = 12
@@ -39,10 +48,16 @@ class Sys(IntEnum):
     EVENT_FOUND = 0x2C  # writing this one records the event
     MILESTONE = 0x30  # write: Milestone reached (counted, timed)
     IDLE = 0x34  # write: nothing to do until the next tick; ends the time slice
+    EXEC_LOADER = 0x38  # write EXEC_LOADER_KEY: the active bank's loader slot can be executed
+    EXEC_APP = 0x3C  # write EXEC_APP_KEY: its app slot. Any other word, or a REMAP: neither
 
 
 RESET_KEY = 0x5FA0_0001
 RETAIN_REFUSED = 0x10AD_BAD0  # | bank index: the loader refused this bank's app
+RETAIN_UPDATE = 0x5EED_0DA7  # the app asked for the loader's update engine
+# Verification computes these words; they are nowhere in the firmware (OpenTitan's unlock).
+EXEC_LOADER_KEY = 0x9A3C_65E1
+EXEC_APP_KEY = 0x4D71_C2B6
 
 
 class ResetCause(IntEnum):
@@ -50,6 +65,7 @@ class ResetCause(IntEnum):
     SOFTWARE = 1
     WATCHDOG = 2
     PIN = 3
+    TAMPER = 4
 
 
 class Where(IntEnum):
@@ -72,22 +88,35 @@ class Milestone(IntEnum):
     CONFIRMED = 8
     RUNNING = 9
     RECOVERY = 10
+    UPDATE_ENTERED = 11
+    KEY_REVOKED = 12
+    VAULT_COMMITTED = 13
+    ZEROISED = 14
 
 
 class Flash(IntEnum):
     """Flash controller. Offsets are from the start of the bank."""
 
     UNLOCK = 0x00  # write FLASH_KEY before each command
-    BANK = 0x04
+    BANK = 0x04  # 0, 1, or DATA_BANK
     OFFSET = 0x08
     DATA0 = 0x0C
     DATA1 = 0x10
     COMMAND = 0x14  # FlashCommand
     STATUS = 0x18  # status word of core.errors
-    PROTECT = 0x1C  # write 1: until reset, only image_ok of the active bank can be programmed
+    PROTECT = 0x1C  # FlashProtect bits; set until the next reset
 
 
 FLASH_KEY = 0xC0DE_F1A5
+
+
+class FlashProtect(IntEnum):
+    """Write locks. An erased bit of this register cannot be had back without a reset."""
+
+    ACTIVE = 1  # the active bank, but for image_ok
+    INACTIVE = 2  # the other bank, whole
+    BOOT_COUNT = 4  # the boot count's pages of the data flash
+    REVOCATION = 8  # the page that holds a revocation for the ROM
 
 
 class FlashCommand(IntEnum):
@@ -112,6 +141,33 @@ class Watchdog(IntEnum):
 
 
 WATCHDOG_KEY = 0xFEED_D09E
+
+
+class Tamper(IntEnum):
+    """Sensors with a latch that outlives a power cut. A latched event resets the core at once, in
+    any state (ResetCause.TAMPER), and hides the device secret until it is cleared."""
+
+    LATCH = 0x00  # read: TamperSource bits
+    CLEAR = 0x04  # write TAMPER_KEY: forget them; only while the lifecycle is tampered or later
+
+
+TAMPER_KEY = 0x7A3B_E12D
+
+
+class TamperSource(IntEnum):
+    CASE = 1
+    VOLTAGE = 2
+    CLOCK = 4
+    TEMPERATURE = 8
+    DEBUG = 16  # a debugger that was attached although the debug lock is burned
+
+
+class Link(IntEnum):
+    """The module's end of its link: one request, one answer (docs/formats/update-link.md)."""
+
+    RX_LENGTH = 0x00  # read: bytes of the request that waits, 0 without one
+    RX_DONE = 0x04  # write 1: the request's buffer is the link's again
+    TX_LENGTH = 0x08  # write: send so many bytes of the answer's buffer
 
 
 class Pack(IntEnum):
