@@ -146,6 +146,8 @@ _WORDS = (
     "RESET_KEY",
     "RETAIN_REFUSED",
     "RETAIN_UPDATE",
+    "EXEC_LOADER_KEY",
+    "EXEC_APP_KEY",
     "TAMPER_KEY",
     "FLASH_KEY",
     "OTP_KEY",

@@ -49,6 +49,11 @@ _Noreturn void jump(enum stage stage, const struct verified *image, uint32_t sta
     if (opaque(status) != STATUS_OK) {
         reset();
     }
+    if (stage == STAGE_LOADER) {
+        reg_write(REG_SYS_EXEC_LOADER, EXEC_LOADER_KEY);
+    } else {
+        reg_write(REG_SYS_EXEC_APP, EXEC_APP_KEY);
+    }
     __asm volatile("movs r2, #0\n"
                    "msr msplim, r2\n"
                    "msr msp, %0\n"

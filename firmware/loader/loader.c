@@ -27,6 +27,6 @@ int main(void)
         reg_write(REG_SYS_RETAIN, RETAIN_REFUSED | (bank & 1u));
         reset();
     }
-    reg_write(REG_FLASH_PROTECT, 1);
+    reg_write(REG_FLASH_PROTECT, FLASH_PROTECT_ACTIVE | FLASH_PROTECT_INACTIVE);
     jump(STAGE_APP, &app, status);
 }

@@ -17,8 +17,9 @@ from cellward.core.slots import (
     OTP_LIFECYCLE,
     OTP_SERIAL,
     TRAILER_MAGIC,
+    Lifecycle,
 )
-from cellward.ports.module import MAX_ADVANCE_MS, BenchModule, Conditions, Lifecycle, Outcome, Torn
+from cellward.ports.module import MAX_ADVANCE_MS, BenchModule, Conditions, Outcome, Torn
 from cellward.vbms.bench import VirtualModule
 from cellward.vbms.plant import Order, provision
 from cellward.vbms.state import create

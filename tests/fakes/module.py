@@ -1,9 +1,11 @@
 """A battery module in memory that keeps every promise of the port, without a processor.
 
 Flash and fuses are honest hardware; the boot follows core.banks with images that decode, hold their
-digest and do not go below the counter. `selftest_passes` decides the trial of a pending bank.
+digest and do not go below the counter. `selftest_passes` decides the trial of a pending bank;
+`answers` is the firmware's end of the update link, None for one that is silent.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from cellward.core.banks import TRANSITIONS, Candidate, Event, State, choose, state_of
@@ -13,16 +15,24 @@ from cellward.core.slots import (
     BANKS,
     BMS_M33,
     COPY_DONE_FROM_END,
+    DATA_BANK_NAME,
+    DATA_PAGE_SIZE,
+    DATA_SIZE,
     ERASED,
     IMAGE_OK_FROM_END,
+    OTP_DEBUG_LOCK,
+    OTP_DEVELOPMENT,
     OTP_LIFECYCLE,
+    OTP_REVOKED,
     OTP_SERIAL,
     OTP_SIZE,
     OTP_SLOT_KEYS,
     TRAILER_SIZE,
     WRITE_SIZE,
     Hardware,
+    Lifecycle,
     Stage,
+    decode_lifecycle,
     decode_trailer,
     flag_phrase,
 )
@@ -31,10 +41,10 @@ from cellward.ports.module import (
     BankStatus,
     BootReport,
     Conditions,
-    Lifecycle,
     Milestone,
     ModuleStatus,
     Outcome,
+    TamperSource,
     Telemetry,
     Torn,
 )
@@ -54,6 +64,8 @@ HEALTHY = Telemetry(
     interlock_open=False,
     balancing=False,
 )
+MAX_REQUEST = 4096
+LATE_FUSES = (OTP_LIFECYCLE, OTP_DEBUG_LOCK, OTP_REVOKED, OTP_DEVELOPMENT)
 
 
 @dataclass
@@ -71,6 +83,9 @@ class FakeModule:
     boots: list[BootReport] = field(default_factory=list)
     fuses: bytearray = field(default_factory=lambda: bytearray(OTP_SIZE))
     banks: list[bytearray] = field(default_factory=list)
+    data_flash: bytearray = field(default_factory=lambda: bytearray([ERASED]) * DATA_SIZE)
+    answers: Callable[[bytes], bytes] | None = None
+    tampered_by: set[TamperSource] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.banks = self.banks or [bytearray([ERASED]) * self.hardware.bank_size for _ in BANKS]
@@ -106,18 +121,19 @@ class FakeModule:
         return self.measured
 
     def read(self, bank: str, offset: int, length: int) -> bytes:
+        self._check_open()
         self._check_range(bank, offset, length)
-        return bytes(self.banks[BANKS.index(bank)][offset : offset + length])
+        return bytes(self._flash(bank)[offset : offset + length])
 
     def erase_page(self, bank: str, offset: int) -> None:
-        size = self.hardware.page_size
+        size = DATA_PAGE_SIZE if bank == DATA_BANK_NAME else self.hardware.page_size
         self._check_write(bank, offset, size, size)
         self._operate()
-        self.banks[BANKS.index(bank)][offset : offset + size] = bytes([ERASED]) * size
+        self._flash(bank)[offset : offset + size] = bytes([ERASED]) * size
 
     def program(self, bank: str, offset: int, data: bytes) -> None:
         self._check_write(bank, offset, len(data), WRITE_SIZE)
-        target = self.banks[BANKS.index(bank)]
+        target = self._flash(bank)
         for at in range(offset, offset + len(data), WRITE_SIZE):
             if any(byte != ERASED for byte in target[at : at + WRITE_SIZE]):
                 raise ModuleRefused(Code.FLASH_UNERASED, f"bank {bank}")
@@ -133,6 +149,14 @@ class FakeModule:
         self._check_power()
         closed = wanted and self.outcome is Outcome.RUNNING
         self.measured = replace(self.measured, close_requested=wanted, contactors_closed=closed)
+
+    def exchange(self, request: bytes) -> bytes:
+        self._check_power()
+        if not 0 < len(request) <= MAX_REQUEST:
+            raise FormatRefused(Code.LINK_FRAME, "request", found=f"{len(request)} bytes")
+        if self.answers is None:
+            raise Unavailable(Code.LINK_SILENT, "module")
+        return self.answers(request)
 
     # --- BenchModule ---
 
@@ -153,12 +177,10 @@ class FakeModule:
             raise ModuleRefused(Code.FLASH_RANGE, "fuses")
         if offset % 4 or len(data) % 4 or not data:
             raise ModuleRefused(Code.FLASH_ALIGNMENT, "fuses")
-        if self._lifecycle() is not Lifecycle.BLANK:
-            raise ModuleRefused(Code.OTP_LOCKED, "fuses")
-        if any(old & ~new for old, new in zip(self.fuses[offset:], data, strict=False)):
-            raise ModuleRefused(Code.OTP_ONE_WAY, "fuses")
+        self._check_fuses(offset, data)
         self._operate()
-        self.fuses[offset : offset + len(data)] = data
+        held = self.fuses[offset : offset + len(data)]
+        self.fuses[offset : offset + len(data)] = bytes(a | b for a, b in zip(held, data, strict=True))
 
     def set_conditions(self, conditions: Conditions) -> None:
         self.measured = replace(
@@ -178,11 +200,53 @@ class FakeModule:
     def cut_power_at(self, operation: int, torn: Torn) -> None:
         self.cut_at = self.operations + operation if operation else 0
 
+    def tamper(self, source: TamperSource) -> None:
+        """The firmware's answer, in short: the fuse burns, the app monitors with open contactors."""
+        self.tampered_by.add(source)
+        if self.powered:
+            self._boot("tamper")
+
+    def attach_debugger(self) -> None:
+        self._check_power()
+        if any(self.fuses[OTP_DEBUG_LOCK.offset : OTP_DEBUG_LOCK.offset + OTP_DEBUG_LOCK.size]):
+            self.tamper(TamperSource.DEBUG)
+            raise ModuleRefused(Code.TAMPER, "debug port")
+
+    def flip_bit(self, bank: str, offset: int, bit: int) -> None:
+        self._check_range(bank, offset, 1)
+        if not 0 <= bit < 8:
+            raise ModuleRefused(Code.FLASH_RANGE, f"bit {bit}")
+        self._flash(bank)[offset] ^= 1 << bit
+
     # --- the inside ---
 
     def _lifecycle(self) -> Lifecycle:
         word = self.fuses[OTP_LIFECYCLE.offset : OTP_LIFECYCLE.offset + OTP_LIFECYCLE.size]
-        return Lifecycle.PROVISIONED if any(word) else Lifecycle.BLANK
+        return decode_lifecycle(int.from_bytes(word, "little"))
+
+    def _check_fuses(self, offset: int, data: bytes) -> None:
+        states, lifecycle = list(Lifecycle), self._lifecycle()
+        late = all(
+            any(fuse.offset <= at < fuse.offset + fuse.size for fuse in LATE_FUSES)
+            for at in range(offset, offset + len(data))
+        )
+        if lifecycle.closed or (lifecycle is not Lifecycle.BLANK and not late):
+            raise ModuleRefused(Code.OTP_LOCKED, "fuses", found=lifecycle)
+        new = dict(enumerate(data, offset))
+        held = [new.pop(at, 0) for at in range(OTP_LIFECYCLE.offset, OTP_LIFECYCLE.offset + 4)]
+        wanted = decode_lifecycle(int.from_bytes(bytes(held), "little"))
+        back = offset <= OTP_LIFECYCLE.offset < offset + len(data) and states.index(wanted)
+        if back is not False and back < states.index(lifecycle):
+            raise ModuleRefused(Code.OTP_ONE_WAY, "lifecycle")
+        if any(self.fuses[at] & ~byte for at, byte in new.items()):
+            raise ModuleRefused(Code.OTP_ONE_WAY, "fuses")
+
+    def _check_open(self) -> None:
+        if self._lifecycle().closed:
+            raise ModuleRefused(Code.FLASH_LOCKED, "module", found=self._lifecycle())
+
+    def _flash(self, bank: str) -> bytearray:
+        return self.data_flash if bank == DATA_BANK_NAME else self.banks[BANKS.index(bank)]
 
     def _operate(self) -> None:
         self.operations += 1
@@ -200,15 +264,17 @@ class FakeModule:
             raise Unavailable(Code.MODULE_ABSENT, "module", found="no power")
 
     def _check_range(self, bank: str, offset: int, length: int) -> None:
-        if bank not in BANKS or offset < 0 or length < 0 or offset + length > self.hardware.bank_size:
+        known = bank in (*BANKS, DATA_BANK_NAME)
+        if not known or offset < 0 or length < 0 or offset + length > len(self._flash(bank)):
             raise ModuleRefused(Code.FLASH_RANGE, f"bank {bank}")
 
     def _check_write(self, bank: str, offset: int, length: int, unit: int) -> None:
+        self._check_open()
         self._check_power()
         self._check_range(bank, offset, length)
         if offset % unit or length % unit or not length:
             raise ModuleRefused(Code.FLASH_ALIGNMENT, f"bank {bank}")
-        if self.outcome is Outcome.RUNNING and BANKS.index(bank) == self.active:
+        if self.outcome is Outcome.RUNNING and bank == BANKS[self.active]:
             raise ModuleRefused(Code.FLASH_LOCKED, f"bank {bank}")
 
     def _image(self, bank: int, stage: Stage) -> Image | None:

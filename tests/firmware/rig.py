@@ -29,7 +29,7 @@ from cellward.core.slots import (
 from cellward.ports.module import BootEvent, BootReport
 from cellward.vbms.cut import Cuts
 from cellward.vbms.machine import Machine
-from cellward.vbms.nor import Nor
+from cellward.vbms.nor import Nor, flash_size
 from cellward.vbms.otp import Otp
 from cellward.vbms.pack import Pack
 from vectors.forge import Key
@@ -87,7 +87,7 @@ def release(version: str, counter: int) -> Mapping[Stage, bytes]:
 class Rig:
     """Flash, fuses and pack; `boot` gives them power and returns what happened."""
 
-    flash: bytearray = field(default_factory=lambda: bytearray([ERASED]) * (2 * BMS_M33.bank_size))
+    flash: bytearray = field(default_factory=lambda: bytearray([ERASED]) * flash_size(BMS_M33))
     fuses: bytearray = field(default_factory=lambda: bytearray(OTP_SIZE))
     cuts: Cuts = field(default_factory=Cuts)
     pack: Pack = field(default_factory=Pack)

@@ -10,7 +10,7 @@ from cellward.core.banks import State, state_of
 from cellward.core.errors import Code
 from cellward.core.slots import BANKS, BMS_M33, COUNTER_MAX, Stage, decode_trailer
 from cellward.ports.module import BootReport, Conditions, Outcome, Torn
-from cellward.vbms.registers import FLASH_BASE, Flash, Watchdog
+from cellward.vbms.registers import FLASH_BASE, Flash, FlashProtect, Watchdog
 from tests.firmware.rig import STRANGER, Rig, binary, last_event, names, release, sign, told
 
 OLD, NEW = release("1.3.0", 6), release("1.4.0", 7)
@@ -117,7 +117,7 @@ def test_what_the_app_finds_closed_behind_it(rig: Rig) -> None:
     assert rig.machine.otp.secret_hidden  # the ROM's alone
     assert rig.machine.otp.locked  # no burns, no remap
     assert rig.machine._system.locked
-    assert rig.machine._bus[FLASH_BASE].read(Flash.PROTECT) == 1
+    assert rig.machine._bus[FLASH_BASE].read(Flash.PROTECT) == FlashProtect.ACTIVE | FlashProtect.INACTIVE
     assert rig.machine._watchdog.read(Watchdog.LOAD) == 5_000_000
 
 

@@ -27,14 +27,16 @@ from cellward.ports.linkvalues import (
     CutRequest,
     Data,
     EraseRequest,
+    FlipRequest,
     Nothing,
     ProgramRequest,
     ReadRequest,
     Reports,
+    TamperRequest,
     decode_value,
     encode_value,
 )
-from cellward.ports.module import BootReport, Conditions, ModuleStatus, Telemetry, Torn
+from cellward.ports.module import BootReport, Conditions, ModuleStatus, TamperSource, Telemetry, Torn
 
 # The longest answer: a boot that exhausts its instruction budget, on a slow machine.
 ANSWER_SECONDS = 120.0
@@ -101,6 +103,9 @@ class LinkModule:
     def set_close_request(self, wanted: bool) -> None:
         self._ask(Operation.CLOSE_REQUEST, CloseRequest(wanted), Nothing)
 
+    def exchange(self, request: bytes) -> bytes:
+        return self._ask(Operation.EXCHANGE, Data(request), Data).data
+
     def power_on(self) -> tuple[BootReport, ...]:
         return self._ask(Operation.POWER_ON, Nothing(), Reports).reports
 
@@ -118,6 +123,15 @@ class LinkModule:
 
     def cut_power_at(self, operation: int, torn: Torn) -> None:
         self._ask(Operation.CUT_POWER, CutRequest(operation, torn), Nothing)
+
+    def tamper(self, source: TamperSource) -> None:
+        self._ask(Operation.TAMPER, TamperRequest(source), Nothing)
+
+    def attach_debugger(self) -> None:
+        self._ask(Operation.ATTACH_DEBUGGER, Nothing(), Nothing)
+
+    def flip_bit(self, bank: str, offset: int, bit: int) -> None:
+        self._ask(Operation.FLIP_BIT, FlipRequest(bank, offset, bit), Nothing)
 
     def _ask(self, operation: Operation, request: object, kind: type[T]) -> T:
         """Raises the refusal the module answered with, or Unavailable (module.absent)."""

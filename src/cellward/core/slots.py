@@ -211,6 +211,7 @@ def decode_lifecycle(word: int) -> Lifecycle:
 # Data flash: small pages for what changes in the field. Two pages a use, written in turn; the boot
 # count's are locked by the ROM. `Flash.BANK` 2 of the controller.
 DATA_BANK = 2
+DATA_BANK_NAME = "data"  # what the programmer's port calls it
 DATA_PAGE_SIZE = 2 * KIB
 DATA_SIZE = 16 * DATA_PAGE_SIZE
 

@@ -37,6 +37,7 @@ class Operation(IntEnum):
     READ = 0x10
     ERASE_PAGE = 0x11
     PROGRAM = 0x12
+    EXCHANGE = 0x13
     RESET = 0x20
     CLOSE_REQUEST = 0x21
     POWER_ON = 0x40
@@ -45,6 +46,9 @@ class Operation(IntEnum):
     CONDITIONS = 0x43
     ADVANCE = 0x44
     CUT_POWER = 0x45
+    TAMPER = 0x46
+    ATTACH_DEBUGGER = 0x47
+    FLIP_BIT = 0x48
 
 
 REFUSAL = 0x7F  # instead of the answer, as UDS's negative response

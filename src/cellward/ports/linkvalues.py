@@ -12,7 +12,7 @@ from typing import TypeVar, cast, get_args, get_origin, get_type_hints
 from cellward.core import wire
 from cellward.core.errors import Code, FormatRefused
 from cellward.ports.link import Operation, take_text, text
-from cellward.ports.module import BootReport, Conditions, ModuleStatus, Telemetry, Torn
+from cellward.ports.module import BootReport, Conditions, ModuleStatus, TamperSource, Telemetry, Torn
 
 NUMBER_SIZE = 8
 MAX_MEMBERS = 255
@@ -70,6 +70,18 @@ class CutRequest:
 
 
 @dataclass(frozen=True)
+class TamperRequest:
+    source: TamperSource
+
+
+@dataclass(frozen=True)
+class FlipRequest:
+    bank: str
+    offset: int
+    bit: int
+
+
+@dataclass(frozen=True)
 class Data:
     data: bytes = field(repr=False)
 
@@ -87,6 +99,7 @@ MESSAGES: dict[Operation, tuple[type, type]] = {
     Operation.READ: (ReadRequest, Data),
     Operation.ERASE_PAGE: (EraseRequest, Nothing),
     Operation.PROGRAM: (ProgramRequest, Nothing),
+    Operation.EXCHANGE: (Data, Data),
     Operation.RESET: (Nothing, Reports),
     Operation.CLOSE_REQUEST: (CloseRequest, Nothing),
     Operation.POWER_ON: (Nothing, Reports),
@@ -95,6 +108,9 @@ MESSAGES: dict[Operation, tuple[type, type]] = {
     Operation.CONDITIONS: (Conditions, Nothing),
     Operation.ADVANCE: (AdvanceRequest, Nothing),
     Operation.CUT_POWER: (CutRequest, Nothing),
+    Operation.TAMPER: (TamperRequest, Nothing),
+    Operation.ATTACH_DEBUGGER: (Nothing, Nothing),
+    Operation.FLIP_BIT: (FlipRequest, Nothing),
 }
 
 

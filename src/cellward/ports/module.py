@@ -10,16 +10,9 @@ from typing import Protocol
 
 from cellward.core.banks import State, state_of
 from cellward.core.errors import CODE_OF_STATUS, Code
-from cellward.core.slots import decode_trailer
+from cellward.core.slots import Lifecycle, decode_trailer
 
 MAX_ADVANCE_MS = 600_000
-
-
-class Lifecycle(StrEnum):
-    """BLANK until the plant has burned keys and identity; fuses are closed to it from then on."""
-
-    BLANK = "blank"
-    PROVISIONED = "provisioned"
 
 
 class Outcome(StrEnum):
@@ -27,6 +20,7 @@ class Outcome(StrEnum):
 
     RUNNING = "running"  # the app runs and is in charge of the contactors
     RECOVERY = "recovery"  # no bank is good; the ROM waits
+    UPDATING = "updating"  # the loader's update engine waits for the link
     RESET = "reset"  # the module reset itself; the next report follows from this one
     HANG = "hang"  # instruction budget spent, or resets without end
     POWER_CUT = "power cut"
@@ -39,6 +33,16 @@ class Torn(StrEnum):
     NONE = "none"  # nothing happened yet
     HALF = "half"  # the first half is done
     GARBAGE = "garbage"  # any of the bits that were to change
+
+
+class TamperSource(StrEnum):
+    """What a sensor of the module noticed."""
+
+    CASE = "case"
+    VOLTAGE = "voltage"
+    CLOCK = "clock"
+    TEMPERATURE = "temperature"
+    DEBUG = "debug"
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Milestone:
 class BootReport:
     """From one reset to the next, or until the module settled."""
 
-    cause: str  # power, software, watchdog, pin
+    cause: str  # power, software, watchdog, pin, tamper
     bank: str  # the active bank when the boot ended
     outcome: Outcome
     counter: int  # the security counter when the boot ended
@@ -159,8 +163,9 @@ class Module(Protocol):
     """A module with its two banks.
 
     Every method raises Unavailable (module.absent, module.busy) when the module cannot be reached,
-    and ModuleRefused for what flash and fuses refuse. `bank` is one of core.slots.BANKS, offsets
-    are bytes from the start of the bank.
+    and ModuleRefused for what flash and fuses refuse. `bank` is one of core.slots.BANKS, or
+    DATA_BANK_NAME for the data flash; offsets are bytes from the start of the bank. Once the
+    lifecycle is closed, read, erase and program are refused (flash.locked): the way in is `exchange`.
     """
 
     def status(self) -> ModuleStatus: ...
@@ -172,7 +177,7 @@ class Module(Protocol):
     def telemetry(self) -> Telemetry: ...
 
     def read(self, bank: str, offset: int, length: int) -> bytes:
-        """Raises ModuleRefused (flash.range)."""
+        """Raises ModuleRefused (flash.range, flash.locked)."""
         ...
 
     def erase_page(self, bank: str, offset: int) -> None:
@@ -199,6 +204,15 @@ class Module(Protocol):
         """Ask the app to close (or open) the contactors."""
         ...
 
+    def exchange(self, request: bytes) -> bytes:
+        """The firmware's answer to one frame of the update link (docs/formats/update-link.md).
+
+        What follows the answer, such as a reset, has settled when this returns. Raises FormatRefused
+        (link.frame) for a request of no or too many bytes, Unavailable (link.silent) where no answer
+        comes, ModuleRefused (power.cut).
+        """
+        ...
+
 
 class BenchModule(Module, Protocol):
     """A module on a bench, with hands on its power, its fuses and its pack."""
@@ -212,8 +226,9 @@ class BenchModule(Module, Protocol):
     def burn(self, offset: int, data: bytes) -> None:
         """Burn fuses from `offset` of the OTP, in words of 4 bytes.
 
-        Raises ModuleRefused: otp.locked (no longer blank), otp.one_way, flash.range,
-        flash.alignment, power.cut.
+        A blank module takes all; a provisioned one lifecycle, debug lock, revocation and development
+        bits; a closed one none. The lifecycle only goes forward.
+        Raises ModuleRefused: otp.locked, otp.one_way, flash.range, flash.alignment, power.cut.
         """
         ...
 
@@ -229,4 +244,23 @@ class BenchModule(Module, Protocol):
     def cut_power_at(self, operation: int, torn: Torn) -> None:
         """Cut the power in the `operation`-th flash or fuse operation from now, counted from 1;
         0 takes the order back."""
+        ...
+
+    def tamper(self, source: TamperSource) -> None:
+        """Let a sensor see this. The module resets and settles; without power, it is told at the
+        next power-on: the latch has a battery of its own."""
+        ...
+
+    def attach_debugger(self) -> None:
+        """Connect to the debug port of a module that has power.
+
+        Raises ModuleRefused (boot.tamper) where the debug lock is burned: that was a tamper event.
+        """
+        ...
+
+    def flip_bit(self, bank: str, offset: int, bit: int) -> None:
+        """Physical damage to one cell of any flash, in any lifecycle, with or without power.
+
+        Raises ModuleRefused (flash.range).
+        """
         ...

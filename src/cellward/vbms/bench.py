@@ -19,12 +19,15 @@ from cellward.ports.module import (
     Conditions,
     ModuleStatus,
     Outcome,
+    TamperSource,
     Telemetry,
     Torn,
 )
+from cellward.vbms import registers
+from cellward.vbms.cpu import Cpu
 from cellward.vbms.cut import Cuts, PowerCut
-from cellward.vbms.machine import Machine
-from cellward.vbms.nor import Area, Nor
+from cellward.vbms.machine import CpuFactory, Machine
+from cellward.vbms.nor import BANK_NAMES, Area, Nor
 from cellward.vbms.otp import Otp
 from cellward.vbms.packaged import ROM, packaged
 from cellward.vbms.state import StateFile
@@ -48,6 +51,7 @@ class VirtualModule:
         entropy: Callable[[], int] = random_word,
         *,
         exact: bool = False,
+        cpu: CpuFactory = Cpu,
     ) -> None:
         rom = packaged(ROM) if rom is None else rom
         self._state = StateFile(path)
@@ -57,7 +61,16 @@ class VirtualModule:
         self._otp = Otp(self._state.fuses, self._cuts)
         self.pack = self._state.load_pack()
         self.machine = Machine(
-            rom, hardware, self._state.flash, self._nor, self._otp, self.pack, entropy, exact=exact
+            rom,
+            hardware,
+            self._state.flash,
+            self._nor,
+            self._otp,
+            self.pack,
+            entropy,
+            exact=exact,
+            latch=self._state.latch,
+            cpu=cpu,
         )
 
     def close(self) -> None:
@@ -97,13 +110,20 @@ class VirtualModule:
         return self.pack.telemetry()
 
     def read(self, bank: str, offset: int, length: int) -> bytes:
+        self._check_open()
         return self._nor.read(_index(bank), offset, length)
 
     def erase_page(self, bank: str, offset: int) -> None:
+        self._check_open()
         self._operate(lambda: self._nor.erase(_index(bank), offset, self._locks()))
 
     def program(self, bank: str, offset: int, data: bytes) -> None:
+        self._check_open()
         self._operate(lambda: self._nor.program(_index(bank), offset, data, self._locks()))
+
+    def exchange(self, request: bytes) -> bytes:
+        self._check_power()
+        return self.machine.exchange(request)
 
     def burn(self, offset: int, data: bytes) -> None:
         self._operate(lambda: self._otp.write(offset, data))
@@ -141,6 +161,24 @@ class VirtualModule:
     def cut_power_at(self, operation: int, torn: Torn) -> None:
         self._cuts.order(operation, torn)
 
+    def tamper(self, source: TamperSource) -> None:
+        self.machine.tamper(registers.TamperSource[source.name])
+
+    def attach_debugger(self) -> None:
+        self._check_power()
+        if self._otp.debug_locked:
+            self.tamper(TamperSource.DEBUG)
+            raise ModuleRefused(
+                Code.TAMPER, "debug port", expected="a debug lock that is not burned", found="a burned one"
+            )
+
+    def flip_bit(self, bank: str, offset: int, bit: int) -> None:
+        self.machine.flip_bit(_index(bank), offset, bit)
+
+    def memory_image(self) -> bytes:
+        """RAM, registers, fuses (the device secret too) and all flash, to be searched for a key."""
+        return b"".join(self.machine.memory().values())
+
     def _operate(self, operation: Callable[[], None]) -> None:
         """One programmer's command, which needs power and can lose it."""
         self._check_power()
@@ -160,16 +198,26 @@ class VirtualModule:
                 advice="switch it on",
             )
 
+    def _check_open(self) -> None:
+        """The way into a closed module is the update link."""
+        if self._otp.lifecycle.closed:
+            raise ModuleRefused(
+                Code.FLASH_LOCKED,
+                f"module {self._state.label.serial}",
+                expected="a module that is not closed",
+                found=self._otp.lifecycle,
+            )
+
     def _locks(self) -> tuple[Area, ...]:
-        """The bank an app runs from is not for the programmer."""
-        if self.machine.outcome is not Outcome.RUNNING:
+        """The bank that app or loader run from is not for the programmer."""
+        if self.machine.outcome not in (Outcome.RUNNING, Outcome.UPDATING):
             return ()
         return (Area(self.machine.active_bank, 0, self._state.label.hardware.bank_size),)
 
 
 def _index(bank: str) -> int:
-    if bank not in BANKS:
+    if bank not in BANK_NAMES:
         raise ModuleRefused(
-            Code.FLASH_RANGE, f"bank {bank!r}", expected=f"one of {', '.join(BANKS)}", found=repr(bank)
+            Code.FLASH_RANGE, f"bank {bank!r}", expected=f"one of {', '.join(BANK_NAMES)}", found=repr(bank)
         )
-    return BANKS.index(bank)
+    return BANK_NAMES.index(bank)

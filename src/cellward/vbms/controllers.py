@@ -3,12 +3,19 @@
 from collections.abc import Callable
 
 from cellward.core.errors import STATUS_OK, STATUS_WORDS, Code, ModuleRefused
-from cellward.core.slots import IMAGE_OK_FROM_END, OTP_SIZE, WRITE_SIZE
+from cellward.core.slots import (
+    DATA_BANK,
+    DATA_PAGE_SIZE,
+    IMAGE_OK_FROM_END,
+    OTP_SIZE,
+    WRITE_SIZE,
+    DataPage,
+)
 from cellward.vbms.cut import PowerCut
 from cellward.vbms.nor import Area, Nor
 from cellward.vbms.otp import WORD, Otp
 from cellward.vbms.peripherals import Action, BusFault
-from cellward.vbms.registers import FLASH_KEY, OTP_KEY, Flash, FlashCommand, OtpCtrl
+from cellward.vbms.registers import FLASH_KEY, OTP_KEY, Flash, FlashCommand, FlashProtect, OtpCtrl
 
 PENDING = 0  # a status register between unlock and command: a skipped command never reads as OK
 
@@ -25,19 +32,19 @@ class FlashController:
         self._registers = dict.fromkeys((Flash.BANK, Flash.OFFSET, Flash.DATA0, Flash.DATA1), 0)
         self._unlocked = False
         self._status = PENDING
-        self._protected = False
+        self._protected = 0
 
     def reset(self) -> None:
         self._registers = dict.fromkeys(self._registers, 0)
         self._unlocked = False
         self._status = PENDING
-        self._protected = False
+        self._protected = 0
 
     def read(self, offset: int) -> int:
         if offset == Flash.STATUS:
             return self._status
         if offset == Flash.PROTECT:
-            return int(self._protected)
+            return self._protected
         if offset not in self._registers:
             raise BusFault(f"read of flash register 0x{offset:x}")
         return self._registers[Flash(offset)]
@@ -50,7 +57,7 @@ class FlashController:
             case Flash.COMMAND:
                 return self._command(value)
             case Flash.PROTECT:
-                self._protected = self._protected or value == 1
+                self._protected |= value & sum(FlashProtect)
             case Flash.BANK | Flash.OFFSET | Flash.DATA0 | Flash.DATA1:
                 self._registers[Flash(offset)] = value
             case _:
@@ -78,22 +85,29 @@ class FlashController:
     def _execute(self, command: FlashCommand) -> None:
         bank, offset = self._registers[Flash.BANK], self._registers[Flash.OFFSET]
         if command is FlashCommand.ERASE:
-            self._nor.erase(bank, offset - offset % self._nor.hardware.page_size, self._locks())
+            self._nor.erase(bank, offset - offset % self._nor.page_size(bank), self._locks())
             return
         words = (self._registers[Flash.DATA0], self._registers[Flash.DATA1])
         self._nor.program(bank, offset, b"".join(word.to_bytes(4, "little") for word in words), self._locks())
 
     def _locks(self) -> tuple[Area, ...]:
-        """Everything but image_ok of the active bank, once PROTECT is set."""
+        """What the bits of PROTECT lock."""
         if not self._protected:
             return ()
         size, active = self._nor.hardware.bank_size, self._active()
         image_ok = size - IMAGE_OK_FROM_END
-        return (
-            Area(1 - active, 0, size),
-            Area(active, 0, image_ok),
-            Area(active, image_ok + WRITE_SIZE, size),
-        )
+        areas = {
+            FlashProtect.ACTIVE: (Area(active, 0, image_ok), Area(active, image_ok + WRITE_SIZE, size)),
+            FlashProtect.INACTIVE: (Area(1 - active, 0, size),),
+            FlashProtect.BOOT_COUNT: (_data_pages(DataPage.BOOT_COUNT, 2),),
+            FlashProtect.REVOCATION: (_data_pages(DataPage.REVOCATION, 1),),
+        }
+        return tuple(area for bit in FlashProtect if self._protected & bit for area in areas[bit])
+
+
+def _data_pages(first: DataPage, count: int) -> Area:
+    start = first.value * DATA_PAGE_SIZE
+    return Area(DATA_BANK, start, start + count * DATA_PAGE_SIZE)
 
 
 class FuseController:

@@ -7,11 +7,13 @@ Unicorn's traps that shaped this file (each gave wrong results once):
 - `emu_stop` inside a register access stops *at* the access, which runs again when resumed: the
   repeated access is swallowed, and only plain stores are resumed at all;
 - an exception must not leave a callback of a read: ctypes would print it and go on;
-- a word access across two registers arrives as two aligned ones: it cannot be told and refused.
+- a word access across two registers arrives as two aligned ones: it cannot be told and refused;
+- the permission to execute is asked when a block is translated, not when it runs: whatever takes one
+  away flushes too.
 """
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -20,12 +22,17 @@ import unicorn as untyped_unicorn
 from unicorn import arm_const
 
 from cellward.core.errors import Code, Unavailable
+from cellward.core.slots import BANKS, DATA_BANK, DATA_SIZE, Hardware, Stage
 from cellward.vbms.counting import InstructionCounter
 from cellward.vbms.cut import PowerCut
 from cellward.vbms.peripherals import Action, BusFault, Peripheral
 from cellward.vbms.registers import (
     ACTIVE_BASE,
+    DATA_BASE,
     INACTIVE_BASE,
+    LINK_BUFFER_SIZE,
+    LINK_RX_BASE,
+    LINK_TX_BASE,
     PERIPHERAL_SIZE,
     RAM_BASE,
     RAM_SIZE,
@@ -38,8 +45,17 @@ WORD = 4
 NEVER = 0xFFFF_FFFF  # an address that is not reached
 # Real RAM holds anything at power-on; firmware that counts on zeros must show it.
 RAM_FILL = 0xA5
+READ = unicorn.UC_PROT_READ
 READ_EXECUTE = unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC
 READ_WRITE = unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE
+REGISTERS = (
+    *range(arm_const.UC_ARM_REG_R0, arm_const.UC_ARM_REG_R12 + 1),
+    arm_const.UC_ARM_REG_SP,
+    arm_const.UC_ARM_REG_LR,
+    arm_const.UC_ARM_REG_PC,
+    arm_const.UC_ARM_REG_XPSR,
+    *range(arm_const.UC_ARM_REG_S0, arm_const.UC_ARM_REG_S31 + 1),
+)
 
 
 class Halt(Enum):
@@ -49,6 +65,7 @@ class Halt(Enum):
     IDLE = auto()
     REMAP = auto()
     FLUSH = auto()
+    ANSWER = auto()
     RESET = auto()
     FAULT = auto()
     POWER_CUT = auto()
@@ -58,6 +75,7 @@ _HALT_OF = {
     Action.IDLE: Halt.IDLE,
     Action.REMAP: Halt.REMAP,
     Action.FLUSH: Halt.FLUSH,
+    Action.ANSWER: Halt.ANSWER,
     Action.RESET: Halt.RESET,
 }
 
@@ -71,24 +89,45 @@ class Fault:
     address: int
 
 
-class Banks:
-    """Where the banks lie in this process, for the VM to map. Keep it while a VM lives."""
+class Pinned:
+    """Bytes of this process, for VMs to map. Keep it while one lives."""
 
-    def __init__(self, memory: memoryview, bank_size: int) -> None:
-        self.bank_size = bank_size
+    def __init__(self, memory: memoryview) -> None:
+        self.view = memory
         self._pinned = ctypes.c_char.from_buffer(memory)
 
-    def address(self, bank: int) -> int:
-        return ctypes.addressof(self._pinned) + bank * self.bank_size
+    def pointer(self, offset: int = 0) -> ctypes.c_void_p:
+        return ctypes.c_void_p(ctypes.addressof(self._pinned) + offset)
+
+
+class Memories:
+    """What keeps its content from one VM to the next: flash, and until the power goes, RAM and the
+    link's message RAM."""
+
+    def __init__(self, hardware: Hardware, flash: memoryview) -> None:
+        self.hardware = hardware
+        self.flash = Pinned(flash)
+        self.ram, self.rx, self.tx = (
+            Pinned(memoryview(bytearray(size))) for size in (RAM_SIZE, LINK_BUFFER_SIZE, LINK_BUFFER_SIZE)
+        )
+        self.lose_power()
+
+    def lose_power(self) -> None:
+        for memory in (self.ram, self.rx, self.tx):
+            memory.view[:] = bytes([RAM_FILL]) * len(memory.view)
 
 
 class Cpu:
-    """Boots `rom` from its vector table; `bus` maps a peripheral's base address to it."""
+    """Boots `rom` from its vector table; `bus` maps a peripheral's base address to it.
+
+    The window of the active bank is mapped slot by slot, since each is executable by itself.
+    A subclass sees the VM in `prepare`.
+    """
 
     def __init__(
         self,
         rom: bytes,
-        banks: Banks,
+        memories: Memories,
         bus: Mapping[int, Peripheral],
         counter: InstructionCounter | None = None,
     ) -> None:
@@ -96,7 +135,7 @@ class Cpu:
             raise Unavailable(
                 Code.MODULE_STATE, "ROM", expected=f"8 to {ROM_SIZE} bytes", found=f"{len(rom)}"
             )
-        self._banks = banks
+        self._memories = memories
         self._bus = bus
         self._counter = counter
         self._halt = Halt.BUDGET
@@ -112,19 +151,38 @@ class Cpu:
             self._uc.hook_add(unicorn.UC_HOOK_BLOCK, self._enter_block)
         self._uc.reg_write(arm_const.UC_ARM_REG_SP, int.from_bytes(rom[0:WORD], "little"))
         self._pc = int.from_bytes(rom[WORD : 2 * WORD], "little") | 1
+        self.prepare(self._uc)
+
+    def prepare(self, uc: Any) -> None:
+        """Called once, before the first instruction: where an experiment adds hooks of its own."""
 
     def _map_memory(self, rom: bytes) -> None:
+        memories = self._memories
         self._uc.mem_map(ROM_BASE, ROM_SIZE, READ_EXECUTE)
         self._uc.mem_write(ROM_BASE, rom.ljust(ROM_SIZE, b"\xff"))
-        self._uc.mem_map(RAM_BASE, RAM_SIZE, READ_WRITE)
-        self._uc.mem_write(RAM_BASE, bytes([RAM_FILL]) * RAM_SIZE)
-        self._map_bank(ACTIVE_BASE, 0, READ_EXECUTE)
-        self._map_bank(INACTIVE_BASE, 1, unicorn.UC_PROT_READ)
+        for base, memory, permissions in (
+            (RAM_BASE, memories.ram, READ_WRITE),
+            (LINK_RX_BASE, memories.rx, READ),
+            (LINK_TX_BASE, memories.tx, READ_WRITE),
+        ):
+            self._uc.mem_map_ptr(base, len(memory.view), permissions, memory.pointer())
+        self._map_flash(DATA_BASE, DATA_BANK, 0, DATA_SIZE, READ)
+        self._map_banks(0, ())
 
-    def _map_bank(self, window: int, bank: int, permissions: int) -> None:
-        self._uc.mem_map_ptr(
-            window, self._banks.bank_size, permissions, ctypes.c_void_p(self._banks.address(bank))
-        )
+    def _map_flash(self, window: int, bank: int, offset: int, size: int, permissions: int) -> None:
+        """`size` bytes from `offset` of the bank, at the same offset of its window."""
+        place = self._memories.flash.pointer(bank * self._memories.hardware.bank_size + offset)
+        self._uc.mem_map_ptr(window + offset, size, permissions, place)
+
+    def _map_banks(self, active: int, executable: Collection[Stage]) -> None:
+        hardware = self._memories.hardware
+        for stage in Stage:
+            slot = hardware.slot(stage)
+            permissions = READ_EXECUTE if stage in executable else READ
+            self._map_flash(ACTIVE_BASE, active, slot.offset, slot.size, permissions)
+        trailer = hardware.trailer
+        self._map_flash(ACTIVE_BASE, active, trailer.offset, trailer.size, READ)
+        self._map_flash(INACTIVE_BASE, len(BANKS) - 1 - active, 0, hardware.bank_size, READ)
 
     def _map_peripheral(self, base: int) -> None:
         def read(_uc: Any, offset: int, size: int, _data: Any) -> int:
@@ -135,14 +193,12 @@ class Cpu:
 
         self._uc.mmio_map(base, PERIPHERAL_SIZE, read, None, write, None)
 
-    def remap(self, active: int) -> None:
-        """Show bank `active` in the active window. Only between runs."""
-        for window, bank, permissions in (
-            (ACTIVE_BASE, active, READ_EXECUTE),
-            (INACTIVE_BASE, 1 - active, unicorn.UC_PROT_READ),
-        ):
-            self._uc.mem_unmap(window, self._banks.bank_size)
-            self._map_bank(window, bank, permissions)
+    def remap(self, active: int, executable: Collection[Stage]) -> None:
+        """Show bank `active` in the active window, its `executable` slots to be run. Only between
+        runs."""
+        for window in (ACTIVE_BASE, INACTIVE_BASE):
+            self._uc.mem_unmap(window, self._memories.hardware.bank_size)
+        self._map_banks(active, executable)
         self.flush()
 
     def flush(self) -> None:
@@ -166,6 +222,15 @@ class Cpu:
             self._counter.stop(pc, self._uc.mem_read)
         self._pc = pc | 1
         return self._halt
+
+    def interrupt(self) -> None:
+        """End the run that is under way, from within it."""
+        self._uc.emu_stop()
+
+    def registers(self) -> bytes:
+        """R0 to R12, SP, LR, PC, xPSR and the floating-point bank, little-endian words."""
+        words = [self._uc.reg_read(register) & NEVER for register in REGISTERS]
+        return b"".join(word.to_bytes(WORD, "little") for word in words)
 
     def close(self) -> None:
         """Free the VM (about 1 GB of address space) now.

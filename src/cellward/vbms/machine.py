@@ -7,21 +7,23 @@ the core had to stop, is charged whole.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from cellward.core.errors import STATUS_WORDS, Code
+from cellward.core.errors import STATUS_WORDS, Code, FormatRefused, ModuleRefused, Unavailable
 from cellward.core.slots import BANKS, Hardware
 from cellward.ports.module import BootEvent, BootReport, Milestone, Outcome
 from cellward.vbms import registers
 from cellward.vbms.controllers import FlashController, FuseController, FuseShadow
 from cellward.vbms.counting import InstructionCounter
-from cellward.vbms.cpu import Banks, Cpu, Halt
+from cellward.vbms.cpu import Cpu, Halt, Memories
+from cellward.vbms.mailbox import Mailbox
 from cellward.vbms.nor import Nor
 from cellward.vbms.otp import Otp
 from cellward.vbms.pack import Pack
 from cellward.vbms.peripherals import PackInterface, Peripheral, RandomSource, SystemControl, WatchdogTimer
-from cellward.vbms.registers import ResetCause, Where
+from cellward.vbms.registers import LINK_BUFFER_SIZE, ResetCause, TamperSource, Where
+from cellward.vbms.sensors import LATCH_SIZE, TamperLatch
 
 CLOCK_PER_MS = 48_000
 TICK_MS = 10
@@ -29,6 +31,7 @@ TICK_MS = 10
 BOOT_BUDGET = 1_000_000_000
 MAX_UNSETTLED_BOOTS = 16
 SETTLE_MS = 50
+ANSWER_IDLE_MS = 5_000  # that the firmware may idle away with a request before it
 # All reports together fit a frame of the module link.
 MAX_REPORTS = 16
 MAX_EVENTS = 32
@@ -36,7 +39,10 @@ MAX_EVENTS = 32
 SETTLED_BY = {
     registers.Milestone.RUNNING: Outcome.RUNNING,
     registers.Milestone.RECOVERY: Outcome.RECOVERY,
+    registers.Milestone.UPDATE_ENTERED: Outcome.UPDATING,
 }
+# Makes the core of each boot: Cpu, or an experiment's subclass of it.
+CpuFactory = Callable[[bytes, Memories, Mapping[int, Peripheral], InstructionCounter | None], Cpu]
 
 
 @dataclass
@@ -67,7 +73,11 @@ class Boot:
 
 
 class Machine:
-    """One module without its state file. `exact` counts every instruction, at a fifth of the speed."""
+    """One module without its state file.
+
+    `exact` counts every instruction, at a fifth of the speed. `latch` (LATCH_SIZE writable bytes) is
+    the tamper sensors' and outlives power; None: a new one.
+    """
 
     def __init__(
         self,
@@ -80,15 +90,20 @@ class Machine:
         entropy: Callable[[], int],
         *,
         exact: bool = False,
+        latch: memoryview | None = None,
+        cpu: CpuFactory = Cpu,
     ) -> None:
         self._rom = rom
-        self._banks = Banks(flash, hardware.bank_size)
+        self._make_cpu = cpu
+        self._memories = Memories(hardware, flash)
         self.nor = nor
         self.otp = otp
         self.pack = pack
         self.counter = InstructionCounter(hardware) if exact else None
         self._system = SystemControl(otp, self)
         self._watchdog = WatchdogTimer()
+        self._latch = TamperLatch(memoryview(bytearray(LATCH_SIZE)) if latch is None else latch, otp)
+        self._mailbox = Mailbox(self._memories.rx.view, self._memories.tx.view)
         self._bus: dict[int, Peripheral] = {
             registers.SYS_BASE: self._system,
             registers.FLASH_BASE: FlashController(nor, lambda: self._system.active),
@@ -97,12 +112,16 @@ class Machine:
             registers.PACK_BASE: PackInterface(pack),
             registers.TRNG_BASE: RandomSource(entropy),
             registers.OTP_BASE: FuseShadow(otp),
+            registers.TAMPER_BASE: self._latch,
+            registers.LINK_BASE: self._mailbox,
         }
         self._cpu: Cpu | None = None
         self._boot = Boot(ResetCause.POWER, Outcome.OFF)
         self._boots: deque[Boot] = deque(maxlen=MAX_REPORTS)
         self._unsettled = 0
         self._clock = 0  # instructions towards the next millisecond
+        self._in_run = False
+        self._struck = False  # by a tamper event, while the core ran
         self.powered = False
 
     # --- from outside ---
@@ -132,6 +151,7 @@ class Machine:
             self._end(outcome)
             self.powered = False
             self.pack.power_off()
+            self._memories.lose_power()
 
     def settle(self) -> None:
         """Run, through the module's own resets, until the firmware is in charge or hangs."""
@@ -148,10 +168,64 @@ class Machine:
                 self._step(self._cpu)
         self.settle()
 
+    def tamper(self, source: TamperSource) -> None:
+        """A sensor trips: the core resets at once and settles, whatever it was doing; from within a
+        run, when that hands back. Without power, the latch is found at power-on."""
+        self._latch.trip(source)
+        if self._in_run and self._cpu is not None:
+            self._struck = True
+            self._cpu.interrupt()
+        elif self.powered:
+            self._unsettled = 0
+            self._strike()
+            self.settle()
+
+    def exchange(self, request: bytes) -> bytes:
+        """The firmware's answer; what follows it has settled.
+
+        Raises FormatRefused (link.frame), Unavailable (link.silent), ModuleRefused (power.cut).
+        """
+        if not 0 < len(request) <= LINK_BUFFER_SIZE:
+            raise FormatRefused(
+                Code.LINK_FRAME,
+                "request to the module",
+                expected=f"1 to {LINK_BUFFER_SIZE} bytes",
+                found=f"{len(request)}",
+            )
+        if not self._mailbox.free:
+            raise self._silence("a request before this one")
+        self._mailbox.put(request)
+        self._await_answer()
+        if self._mailbox.answer is not None:
+            return self._mailbox.answer
+        self._mailbox.give_up()
+        if not self.powered:
+            raise ModuleRefused(
+                Code.POWER_CUT, "module", expected="power until the answer", found="a cut before it"
+            )
+        raise self._silence(f"none, outcome {self.outcome}")
+
+    def flip_bit(self, bank: int, offset: int, bit: int) -> None:
+        """Raises ModuleRefused (flash.range)."""
+        self.nor.flip(bank, offset, bit)
+        if self._cpu is not None:
+            self._cpu.flush()
+
+    def memory(self) -> dict[str, bytes]:
+        """All that holds data, by its name, the registers of a core that runs among it."""
+        memories = self._memories
+        parts = {"ram": memories.ram, "link_rx": memories.rx, "link_tx": memories.tx, "flash": memories.flash}
+        return {
+            "registers": b"" if self._cpu is None else self._cpu.registers(),
+            "retain": self._system.retain.to_bytes(4, "little"),
+            "fuses": self.otp.image(),
+            **{name: bytes(part.view) for name, part in parts.items()},
+        }
+
     def close(self) -> None:
         """Free the emulator and let go of the flash memory."""
         self.power_off()
-        del self._banks
+        del self._memories
 
     @property
     def outcome(self) -> Outcome:
@@ -195,7 +269,8 @@ class Machine:
         self._boot = Boot(cause)
         self._boots.append(self._boot)
         self._unsettled += 1
-        self._cpu = Cpu(self._rom, self._banks, self._bus, self.counter)
+        self._struck = False
+        self._cpu = self._make_cpu(self._rom, self._memories, self._bus, self.counter)
 
     def _reset_peripherals(self) -> None:
         """Contactors open, latches clear, bank a is active."""
@@ -219,27 +294,52 @@ class Machine:
         boot.counter = self.otp.counter
         boot.contactors_closed = self.pack.contactors_closed
 
-    def _step(self, cpu: Cpu) -> None:
+    def _step(self, cpu: Cpu) -> Halt:
         """One slice, and what follows from how it ended."""
         slice_ = min(CLOCK_PER_MS, self._watchdog.remaining or CLOCK_PER_MS)
+        self._in_run = True
         halt = cpu.run(slice_)
+        self._in_run = False
         if halt is Halt.POWER_CUT:
             self.power_off(Outcome.POWER_CUT)
-            return
-        if halt is Halt.RESET:
+        elif self._struck:
+            self._strike()
+        elif halt is Halt.RESET:
             self._restart(ResetCause.SOFTWARE)
-            return
-        if halt is Halt.FAULT and cpu.fault is not None:
+        elif halt is Halt.FAULT and cpu.fault is not None:
             # Nothing handles exceptions here: the core locks up and the watchdog's reset follows.
             self._hardware_event(Code.MODULE_FAULT, cpu.fault.pc, cpu.fault.address)
             self._restart(ResetCause.WATCHDOG)
-            return
+        else:
+            self._go_on(cpu, halt, slice_)
+        return halt
+
+    def _go_on(self, cpu: Cpu, halt: Halt, slice_: int) -> None:
         self._pass_time(halt, slice_)
         if halt is Halt.REMAP:
-            cpu.remap(self._system.active)
+            cpu.remap(self._system.active, self._system.executable)
         elif halt is Halt.FLUSH:
             cpu.flush()
         self._judge(halt)
+
+    def _await_answer(self) -> None:
+        """Run until the answer is there and what follows it has settled, or none will come: after a
+        reset, ANSWER_IDLE_MS of idling or BOOT_BUDGET instructions."""
+        boot, started, idled = self._boot, self._boot.instructions, 0
+        while self._cpu is not None and boot is self._boot and self._mailbox.waiting:
+            before = self.pack.at_ms
+            if self._step(self._cpu) is Halt.IDLE:
+                idled += self.pack.at_ms - before
+            if idled > ANSWER_IDLE_MS or boot.instructions - started > BOOT_BUDGET:
+                break
+        answered_at = self.pack.at_ms
+        while self._cpu is not None and boot is self._boot and self._mailbox.answer is not None:
+            if self._step(self._cpu) is Halt.IDLE or self.pack.at_ms - answered_at >= SETTLE_MS:
+                break
+        self.settle()
+
+    def _silence(self, found: str) -> Unavailable:
+        return Unavailable(Code.LINK_SILENT, "module", expected="an answer to the request", found=found)
 
     def _pass_time(self, halt: Halt, slice_: int) -> None:
         if halt is Halt.IDLE:
@@ -264,6 +364,13 @@ class Machine:
                 self._unsettled = 0
         elif boot.outcome is None and boot.instructions > BOOT_BUDGET:
             self._end(Outcome.HANG)
+
+    def _strike(self) -> None:
+        """The reset of a tamper event."""
+        if self._cpu is None:
+            self._begin(ResetCause.TAMPER)
+        else:
+            self._restart(ResetCause.TAMPER)
 
     def _restart(self, cause: ResetCause) -> None:
         self._end(Outcome.RESET)

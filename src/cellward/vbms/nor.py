@@ -1,4 +1,5 @@
-"""NOR flash of two banks: pages erase to ones, phrases of 8 bytes program ones to zeros, once.
+"""NOR flash, two banks and the data flash: pages erase to ones, phrases of 8 bytes program ones to
+zeros, once.
 
 An honest model refuses what the silicon would spoil: a phrase is programmed only over erased
 flash, because its ECC cannot be written twice. Each operation changes the memory it was given at
@@ -9,8 +10,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cellward.core.errors import Code, ModuleRefused
-from cellward.core.slots import BANKS, ERASED, WRITE_SIZE, Hardware
+from cellward.core.slots import (
+    BANKS,
+    DATA_BANK,
+    DATA_BANK_NAME,
+    DATA_PAGE_SIZE,
+    DATA_SIZE,
+    ERASED,
+    WRITE_SIZE,
+    Hardware,
+)
 from cellward.vbms.cut import Cuts, power_cut, torn_bits
+
+BANK_NAMES = (*BANKS, DATA_BANK_NAME)  # by the number that the flash controller has for it
+
+
+def flash_size(hardware: Hardware) -> int:
+    return len(BANKS) * hardware.bank_size + DATA_SIZE
 
 
 @dataclass(frozen=True)
@@ -25,26 +41,29 @@ class Area:
         return self.bank == other.bank and self.start < other.end and other.start < self.end
 
     def __str__(self) -> str:
-        return f"bank {BANKS[self.bank]}, bytes 0x{self.start:x} to 0x{self.end:x}"
+        return f"bank {BANK_NAMES[self.bank]}, bytes 0x{self.start:x} to 0x{self.end:x}"
 
 
 class Nor:
-    """Both banks, bank a first, in `memory` (2 × bank_size writable bytes).
+    """Bank a, bank b and the data flash in `memory` (flash_size writable bytes).
 
     `locked` areas differ by who asks: the CPU's controller and the programmer see other locks.
     """
 
     def __init__(self, hardware: Hardware, memory: memoryview, cuts: Cuts) -> None:
-        if len(memory) != len(BANKS) * hardware.bank_size:
+        if len(memory) != flash_size(hardware):
             raise ModuleRefused(
-                Code.FLASH_RANGE,
-                "flash",
-                expected=f"{len(BANKS) * hardware.bank_size} bytes",
-                found=f"{len(memory)}",
+                Code.FLASH_RANGE, "flash", expected=f"{flash_size(hardware)} bytes", found=f"{len(memory)}"
             )
         self.hardware = hardware
         self._memory = memory
         self._cuts = cuts
+
+    def page_size(self, bank: int) -> int:
+        return DATA_PAGE_SIZE if bank == DATA_BANK else self.hardware.page_size
+
+    def size(self, bank: int) -> int:
+        return DATA_SIZE if bank == DATA_BANK else self.hardware.bank_size
 
     def read(self, bank: int, offset: int, length: int) -> bytes:
         """Raises ModuleRefused (flash.range)."""
@@ -56,7 +75,7 @@ class Nor:
 
         Raises ModuleRefused (flash.range, flash.alignment, flash.locked), PowerCut.
         """
-        size = self.hardware.page_size
+        size = self.page_size(bank)
         area = Area(bank, offset, offset + size)
         self._check(area, size, locked)
         page = self._slice(bank, offset, size)
@@ -82,6 +101,16 @@ class Nor:
             return
         for start in range(0, len(data), WRITE_SIZE):
             self._program_phrase(bank, offset + start, data[start : start + WRITE_SIZE])
+
+    def flip(self, bank: int, offset: int, bit: int) -> None:
+        """Damage: `bit` of one byte changes, whatever is locked. No operation of the module.
+
+        Raises ModuleRefused (flash.range).
+        """
+        self._check_range(Area(bank, offset, offset + 1), 1)
+        if not 0 <= bit < 8:
+            raise ModuleRefused(Code.FLASH_RANGE, "flash cell", expected="bit 0 to 7", found=f"{bit}")
+        self._slice(bank, offset, 1)[0] ^= 1 << bit
 
     def _program_phrase(self, bank: int, offset: int, phrase: bytes) -> None:
         cell = self._slice(bank, offset, WRITE_SIZE)
@@ -119,15 +148,15 @@ class Nor:
 
     def _check_range(self, area: Area, length: int) -> None:
         if (
-            not 0 <= area.bank < len(BANKS)
+            not 0 <= area.bank < len(BANK_NAMES)
             or area.start < 0
             or length < 0
-            or area.end > self.hardware.bank_size
+            or area.end > self.size(area.bank)
         ):
             raise ModuleRefused(
                 Code.FLASH_RANGE,
                 f"flash bank {area.bank}",
-                expected=f"bytes 0 to 0x{self.hardware.bank_size:x} of bank 0 or 1",
+                expected=f"bytes 0 to 0x{self.size(area.bank):x} of bank 0 to {DATA_BANK}",
                 found=f"offset 0x{area.start:x}, {length} bytes",
             )
 

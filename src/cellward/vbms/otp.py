@@ -3,6 +3,8 @@
 from cellward.core.errors import Code, ModuleRefused
 from cellward.core.slots import (
     OTP_COUNTER,
+    OTP_DEBUG_LOCK,
+    OTP_DEVELOPMENT,
     OTP_DEVICE_SECRET,
     OTP_LIFECYCLE,
     OTP_REVOKED,
@@ -11,20 +13,22 @@ from cellward.core.slots import (
     OTP_SLOT_KEY_COUNT,
     OTP_SLOT_KEYS,
     Fuse,
+    Lifecycle,
     decode_counter,
+    decode_lifecycle,
 )
-from cellward.ports.module import Lifecycle
 from cellward.vbms.cut import Cuts, power_cut, torn_bits
 
 WORD = 4
-# Any burned bit ends BLANK, so a torn burn of the lifecycle cannot reopen the plant's access.
-PROVISIONED_WORD = 0x0000_00FF
+# What the plant still burns into a module that is provisioned and not closed.
+LATE_FUSES = (OTP_REVOKED, OTP_LIFECYCLE, OTP_DEBUG_LOCK, OTP_DEVELOPMENT)
 
 
 class Otp:
     """The fuses, in `memory` (OTP_SIZE writable bytes).
 
-    `secret_hidden` and `locked` (the CPU's burns) are latches that only `reset` clears.
+    `secret_hidden` and `locked` (the CPU's burns) are latches that only `reset` clears; `tampered`
+    follows the sensors' latch.
     """
 
     def __init__(self, memory: memoryview, cuts: Cuts) -> None:
@@ -36,18 +40,20 @@ class Otp:
         self._cuts = cuts
         self.secret_hidden = False
         self.locked = False
+        self.tampered = False
 
     def reset(self) -> None:
         self.secret_hidden = False
         self.locked = False
 
     def word(self, offset: int) -> int:
-        """What the shadow at `offset` reads; the device secret reads 0 once it is hidden.
+        """What the shadow at `offset` reads; the device secret reads 0 once it is hidden, and from a
+        tamper event until that is cleared.
 
         Raises ModuleRefused (flash.range, flash.alignment).
         """
         self._check(offset, WORD)
-        if self.secret_hidden and _in_secret(offset):
+        if (self.secret_hidden or self.tampered) and _in_secret(offset):
             return 0
         return int.from_bytes(self._memory[offset : offset + WORD], "little")
 
@@ -83,30 +89,56 @@ class Otp:
             raise power_cut(f"burn of fuse word 0x{offset:x}", self._cuts)
 
     def write(self, offset: int, data: bytes) -> None:
-        """The plant's write: `data` is what the fuses shall read; only while the lifecycle is blank.
+        """The plant's write: `data` is what the fuses shall read; LATE_FUSES until the module is
+        closed, all others only while it is blank.
 
         Writing what is there already burns nothing, so a plant step can be repeated. Bits of the
         device secret are only added: a line that lost power cannot read what it has burned so far.
+        So are the lifecycle's, whose next state is a byte of its own (`Lifecycle.fuses`).
         Raises ModuleRefused (otp.locked, otp.one_way, flash.range, flash.alignment), PowerCut.
         """
         self._check(offset, len(data))
-        if self.lifecycle is not Lifecycle.BLANK:
-            raise ModuleRefused(
-                Code.OTP_LOCKED, f"fuses from 0x{offset:x}", expected="a blank module", found=self.lifecycle
-            )
+        self._check_open(offset, len(data))
         held = bytes(self._memory[offset : offset + len(data)])
+        self._check_one_way(offset, held, data)
+        for start in range(0, len(data), WORD):
+            word, there = data[start : start + WORD], held[start : start + WORD]
+            if word != there:
+                self._burn(offset + start, int.from_bytes(word, "little"))
+
+    def _check_open(self, offset: int, length: int) -> None:
+        lifecycle = self.lifecycle
+        late = all(
+            any(fuse.offset <= at < _end(fuse) for fuse in LATE_FUSES)
+            for at in range(offset, offset + length, WORD)
+        )
+        if lifecycle.closed or (lifecycle is not Lifecycle.BLANK and not late):
+            raise ModuleRefused(
+                Code.OTP_LOCKED,
+                f"fuses from 0x{offset:x}",
+                expected="a module that is not closed" if late else "a blank module",
+                found=lifecycle,
+            )
+
+    def _check_one_way(self, offset: int, held: bytes, data: bytes) -> None:
+        for at in range(0, len(data), WORD):
+            if offset + at == OTP_LIFECYCLE.offset:
+                self._check_forward(int.from_bytes(data[at : at + WORD], "little"))
         for index, (old, new) in enumerate(zip(held, data, strict=True)):
-            if old & ~new and not _in_secret(offset + index):
+            if old & ~new and not _only_added(offset + index):
                 raise ModuleRefused(
                     Code.OTP_ONE_WAY,
                     f"fuse byte 0x{offset + index:x}",
                     expected="bits that are still 0, or 1 again",
                     found="a burned bit to be cleared",
                 )
-        for start in range(0, len(data), WORD):
-            word, there = data[start : start + WORD], held[start : start + WORD]
-            if word != there:
-                self._burn(offset + start, int.from_bytes(word, "little"))
+
+    def _check_forward(self, word: int) -> None:
+        states, wanted = list(Lifecycle), decode_lifecycle(word)
+        if states.index(wanted) < states.index(self.lifecycle):
+            raise ModuleRefused(
+                Code.OTP_ONE_WAY, "lifecycle", expected=f"{self.lifecycle} or later", found=wanted
+            )
 
     @property
     def counter(self) -> int:
@@ -114,7 +146,15 @@ class Otp:
 
     @property
     def lifecycle(self) -> Lifecycle:
-        return Lifecycle.PROVISIONED if any(self.public(OTP_LIFECYCLE)) else Lifecycle.BLANK
+        return decode_lifecycle(int.from_bytes(self.public(OTP_LIFECYCLE), "little"))
+
+    @property
+    def debug_locked(self) -> bool:
+        return any(self.public(OTP_DEBUG_LOCK))
+
+    def image(self) -> bytes:
+        """Every fuse, the secret too: what a decapped chip would show. For searches on the bench."""
+        return bytes(self._memory)
 
     @property
     def serial(self) -> str:
@@ -153,6 +193,10 @@ class Otp:
 
 def _end(fuse: Fuse) -> int:
     return fuse.offset + fuse.size
+
+
+def _only_added(offset: int) -> bool:
+    return _in_secret(offset) or OTP_LIFECYCLE.offset <= offset < _end(OTP_LIFECYCLE)
 
 
 def _in_secret(offset: int) -> bool:

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
+from cellward.core.slots import Stage
 from cellward.vbms.otp import WORD, Otp
 from cellward.vbms.pack import Pack
 from cellward.vbms.registers import (
     CELLS,
     CONTACTOR_CLOSE,
     CONTACTOR_OPEN,
+    EXEC_APP_KEY,
+    EXEC_LOADER_KEY,
     RESET_KEY,
     TEMPERATURES,
     WATCHDOG_KEY,
@@ -40,9 +43,10 @@ class Action(Enum):
 
     NONE = auto()
     IDLE = auto()
-    REMAP = auto()
+    REMAP = auto()  # banks, or what may be executed
     RESET = auto()
     FLUSH = auto()  # executable flash changed under translated code
+    ANSWER = auto()  # the link has what it waited for
 
 
 class Peripheral(Protocol):
@@ -61,19 +65,27 @@ class Observer(Protocol):
     def milestone(self, milestone: Milestone) -> None: ...
 
 
+# EXEC register: the word it takes, and the slot that this opens.
+EXECUTE = {Sys.EXEC_LOADER: (EXEC_LOADER_KEY, Stage.LOADER), Sys.EXEC_APP: (EXEC_APP_KEY, Stage.APP)}
+
+
 class SystemControl:
+    """`executable`: the slots of the active bank that the core may fetch from."""
+
     def __init__(self, otp: Otp, observer: Observer) -> None:
         self._otp = otp
         self._observer = observer
         self.retain = 0
         self.cause = ResetCause.POWER
         self.active = 0
+        self.executable: frozenset[Stage] = frozenset()
         self.locked = False
         self._event = dict.fromkeys((Sys.EVENT_WHAT, Sys.EVENT_STATUS, Sys.EVENT_EXPECTED), 0)
 
     def reset(self) -> None:
         """RETAIN and the cause stay: they are what the reset is told by."""
         self.active = 0
+        self.executable = frozenset()
         self.locked = False
         self._event = dict.fromkeys(self._event, 0)
 
@@ -97,6 +109,8 @@ class SystemControl:
                 return Action.IDLE
             case Sys.REMAP:
                 return self._remap(value)
+            case Sys.EXEC_LOADER | Sys.EXEC_APP:
+                return self._permit(Sys(offset), value)
             case Sys.RETAIN:
                 self.retain = value
             case Sys.LOCK:
@@ -114,10 +128,17 @@ class SystemControl:
     def _remap(self, value: int) -> Action:
         if value not in (0, 1):
             raise BusFault(f"remap to bank {value}")
-        if self.locked or value == self.active:
+        if self.locked or (value == self.active and not self.executable):
             return Action.NONE
         self.active = value
+        self.executable = frozenset()
         return Action.REMAP
+
+    def _permit(self, register: Sys, value: int) -> Action:
+        before = self.executable
+        key, stage = EXECUTE[register]
+        self.executable = before | {stage} if value == key else frozenset()
+        return Action.NONE if self.executable == before else Action.REMAP
 
     def _lock(self, value: int) -> None:
         if value == 1:

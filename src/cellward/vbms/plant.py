@@ -25,12 +25,12 @@ from cellward.core.slots import (
     TRAILER_MAGIC,
     Fuse,
     Hardware,
+    Lifecycle,
     Stage,
     flag_phrase,
     whole_phrases,
 )
-from cellward.ports.module import BenchModule, Lifecycle, Module, ModuleStatus, Outcome
-from cellward.vbms.otp import PROVISIONED_WORD
+from cellward.ports.module import BenchModule, Module, ModuleStatus, Outcome
 
 BANK = BANKS[0]
 
@@ -63,7 +63,7 @@ def provision(module: BenchModule, order: Order, secret: Callable[[int], bytes])
     module.burn(OTP_DEVICE_SECRET.offset, secret(OTP_DEVICE_SECRET.size))
     if not _holds(module, order) or status.bank(BANK).state is not State.CONFIRMED:
         write_bank(module, order.hardware, BANK, order.images, Event.PLANT)
-    module.burn(OTP_LIFECYCLE.offset, PROVISIONED_WORD.to_bytes(OTP_LIFECYCLE.size, "little"))
+    module.burn(OTP_LIFECYCLE.offset, Lifecycle.PROVISIONED.fuses.to_bytes(OTP_LIFECYCLE.size, "little"))
     return True
 
 

@@ -42,6 +42,7 @@ HANDLERS: dict[Operation, Handler] = {
     Operation.READ: lambda module, ask: Data(module.read(ask.bank, ask.offset, ask.length)),
     Operation.ERASE_PAGE: lambda module, ask: module.erase_page(ask.bank, ask.offset),
     Operation.PROGRAM: lambda module, ask: module.program(ask.bank, ask.offset, ask.data),
+    Operation.EXCHANGE: lambda module, ask: Data(module.exchange(ask.data)),
     Operation.RESET: lambda module, _: Reports(module.reset()),
     Operation.CLOSE_REQUEST: lambda module, ask: module.set_close_request(ask.wanted),
     Operation.POWER_ON: lambda module, _: Reports(module.power_on()),
@@ -50,6 +51,9 @@ HANDLERS: dict[Operation, Handler] = {
     Operation.CONDITIONS: lambda module, ask: module.set_conditions(ask),
     Operation.ADVANCE: lambda module, ask: module.advance(ask.milliseconds),
     Operation.CUT_POWER: lambda module, ask: module.cut_power_at(ask.operation, ask.torn),
+    Operation.TAMPER: lambda module, ask: module.tamper(ask.source),
+    Operation.ATTACH_DEBUGGER: lambda module, _: module.attach_debugger(),
+    Operation.FLIP_BIT: lambda module, ask: module.flip_bit(ask.bank, ask.offset, ask.bit),
 }
 
 

@@ -22,8 +22,10 @@ TRNG_BASE = 0x4000_5000
 OTP_BASE = 0x4000_6000  # read-only shadow of the fuses
 TAMPER_BASE = 0x4000_7000
 LINK_BASE = 0x4000_8000
-# Message RAM of the link, as of an M_CAN: bytes, not registers. The module's from the moment
-# RX_LENGTH reads above 0 until RX_DONE is written, so that what was checked does not change.
+# Message RAM of the link, as of an M_CAN: bytes, not registers. RX is the module's from the moment
+# RX_LENGTH reads above 0 until RX_DONE is written or a reset: what was checked does not change, and
+# the link takes no second request meanwhile. TX is the module's until TX_LENGTH is written; the
+# answer is taken at that store. Without a request that waits for one, it is lost.
 LINK_RX_BASE = 0x4000_9000  # read only
 LINK_TX_BASE = 0x4000_A000
 LINK_BUFFER_SIZE = 0x1000
@@ -40,7 +42,7 @@ class Sys(IntEnum):
     RETAIN = 0x04  # one word that survives a reset but not a power cut
     RESET_CAUSE = 0x08  # read: ResetCause
     REMAP = 0x0C  # 0: bank a is active, 1: bank b; ignored once LOCK is set
-    LOCK = 0x10  # write 1: REMAP and OTP burns are closed until the next reset
+    LOCK = 0x10  # write 1: REMAP and OTP burns are closed until the next reset; EXEC_* are not
     BANK = 0x14  # read: the active bank
     EVENT_WHAT = 0x20  # Where << 8 | bank index
     EVENT_STATUS = 0x24  # status word of core.errors
@@ -167,7 +169,7 @@ class Link(IntEnum):
 
     RX_LENGTH = 0x00  # read: bytes of the request that waits, 0 without one
     RX_DONE = 0x04  # write 1: the request's buffer is the link's again
-    TX_LENGTH = 0x08  # write: send so many bytes of the answer's buffer
+    TX_LENGTH = 0x08  # write 1 to LINK_BUFFER_SIZE: send so many bytes of the answer's buffer
 
 
 class Pack(IntEnum):

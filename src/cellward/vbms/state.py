@@ -1,13 +1,14 @@
-"""A module's whole persistent state in one locked file: header, pack, fuses, both banks.
+"""A module's whole persistent state in one locked file: header, pack, fuses, tamper latch, flash.
 
 ::
 
     0x0000  header   magic 16 | version u32 | hardware 32 | serial 16 | SHA-256 of what stands before
     0x0200  pack     what the physical pack carries over (a Conditions and the charge)
     0x1000  fuses    OTP_SIZE bytes
-    0x2000  flash    bank a, bank b
+    0x1800  latch    of the tamper sensors, LATCH_SIZE bytes
+    0x2000  flash    bank a, bank b, data flash
 
-Flash and fuses are mapped, so each of their operations is in the page cache when it returns and
+Flash, fuses and latch are mapped, so each of their operations is in the page cache when it returns and
 outlives this process, whatever kills it. They carry no checksum of ours: a bit that flipped in
 flash is for the boot chain to find. The file is locked while it is open.
 """
@@ -24,14 +25,17 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from cellward.core.errors import CellwardError, Code, FormatRefused, Refused, Unavailable
-from cellward.core.slots import BANKS, ERASED, HARDWARE, OTP_SERIAL, OTP_SIZE, Hardware
+from cellward.core.slots import ERASED, HARDWARE, OTP_SERIAL, OTP_SIZE, Hardware
 from cellward.ports.module import Conditions
+from cellward.vbms.nor import flash_size
 from cellward.vbms.pack import CAPACITY_UC, Pack
+from cellward.vbms.sensors import LATCH_SIZE
 
 MAGIC = b"CELLWARD-MODULE\0"
-VERSION = 1
+VERSION = 2
 PACK_OFFSET = 0x200
 OTP_OFFSET = 0x1000
+LATCH_OFFSET = 0x1800
 FLASH_OFFSET = 0x2000
 HEADER = struct.Struct("<16sI32s16s")
 CONDITIONS = struct.Struct("<iiii?????iiiii")
@@ -39,7 +43,7 @@ CHARGE = struct.Struct("<Q")
 
 
 def file_size(hardware: Hardware) -> int:
-    return FLASH_OFFSET + len(BANKS) * hardware.bank_size
+    return FLASH_OFFSET + flash_size(hardware)
 
 
 def create(path: Path, hardware: Hardware, serial: str) -> None:
@@ -171,6 +175,10 @@ class StateFile:
     @property
     def fuses(self) -> memoryview:
         return self._view[OTP_OFFSET : OTP_OFFSET + OTP_SIZE]
+
+    @property
+    def latch(self) -> memoryview:
+        return self._view[LATCH_OFFSET : LATCH_OFFSET + LATCH_SIZE]
 
     def load_pack(self) -> Pack:
         """The pack as it was left; values out of range are brought into it, like charge."""

@@ -6,10 +6,10 @@ import pytest
 
 from cellward.core.banks import State
 from cellward.core.errors import STATUS_WORDS, Code
-from cellward.core.slots import BMS_M33, TRAILER_MAGIC, flag_phrase
+from cellward.core.slots import BMS_M33, TRAILER_MAGIC, Lifecycle, flag_phrase
 from cellward.device.confirm import Verdict, describe, judge
 from cellward.device.memory import Attempt
-from cellward.ports.module import BankStatus, BootEvent, BootReport, Lifecycle, ModuleStatus, Outcome
+from cellward.ports.module import BankStatus, BootEvent, BootReport, ModuleStatus, Outcome
 
 UNSET = b"\xff" * 8
 TRAILERS = {

@@ -15,6 +15,7 @@ from cellward.core.errors import (
     TrustRefused,
     Unavailable,
 )
+from cellward.core.slots import Lifecycle
 from cellward.ports.link import (
     HEADER_SIZE,
     MAGIC,
@@ -42,7 +43,6 @@ from cellward.ports.module import (
     BootEvent,
     BootReport,
     Conditions,
-    Lifecycle,
     Milestone,
     ModuleStatus,
     Outcome,

@@ -17,12 +17,14 @@ from cellward.ports.module import BootEvent, BootReport, Conditions, Outcome, To
 from cellward.vbms import machine as machine_module
 from cellward.vbms.cut import Cuts
 from cellward.vbms.machine import CLOCK_PER_MS, MAX_EVENTS, MAX_UNSETTLED_BOOTS, TICK_MS, Machine
-from cellward.vbms.nor import Nor
+from cellward.vbms.nor import Nor, flash_size
 from cellward.vbms.otp import Otp
 from cellward.vbms.pack import Pack
 from cellward.vbms.registers import (
     ACTIVE_BASE,
     CONTACTOR_CLOSE,
+    EXEC_APP_KEY,
+    EXEC_LOADER_KEY,
     FLASH_BASE,
     FLASH_KEY,
     INACTIVE_BASE,
@@ -40,6 +42,7 @@ from cellward.vbms.registers import (
     WATCHDOG_KEY,
     Flash,
     FlashCommand,
+    FlashProtect,
     Milestone,
     OtpCtrl,
     Sys,
@@ -50,6 +53,8 @@ from tests.unit.vbms import thumb
 from tests.unit.vbms.thumb import SPIN, UNDEFINED, copy, idle, jump, milestone, mov, poke, rom, tell
 
 RUNNING = milestone(Milestone.RUNNING)
+EXEC_LOADER = poke(SYS_BASE + Sys.EXEC_LOADER, EXEC_LOADER_KEY)
+EXEC_APP = poke(SYS_BASE + Sys.EXEC_APP, EXEC_APP_KEY)
 RESET = poke(SYS_BASE + Sys.RESET, RESET_KEY)
 ENTROPY = 0x600D_5EED
 
@@ -58,7 +63,7 @@ class Bench:
     """Memories that outlive a machine, and a machine for one ROM."""
 
     def __init__(self) -> None:
-        self.flash = bytearray([ERASED]) * (2 * BMS_M33.bank_size)
+        self.flash = bytearray([ERASED]) * flash_size(BMS_M33)
         self.fuses = bytearray(OTP_SIZE)
         self.cuts = Cuts()
         self.pack = Pack()
@@ -151,7 +156,7 @@ def faulted(reports: tuple[BootReport, ...]) -> BootEvent:
         (mov(0, RAM_BASE + 1) + jump(0), RAM_BASE),
         (mov(0, INACTIVE_BASE + 1) + jump(0), INACTIVE_BASE),
         (mov(0, PACK_BASE + 1) + jump(0), PACK_BASE),
-        (poke(SYS_BASE + 0x38, 0), SYS_BASE + 0x38),
+        (poke(SYS_BASE + 0x40, 0), SYS_BASE + 0x40),
         (poke(SYS_BASE + Sys.BANK, 0), SYS_BASE + Sys.BANK),
         (poke(OTP_BASE, 1), OTP_BASE),
         (poke(PACK_BASE + PackRegister.PACK_MV, 1), PACK_BASE + PackRegister.PACK_MV),
@@ -161,7 +166,7 @@ def faulted(reports: tuple[BootReport, ...]) -> BootEvent:
         (poke(OTP_CTRL_BASE + OtpCtrl.STATUS, 1), OTP_CTRL_BASE + OtpCtrl.STATUS),
         (poke(WATCHDOG_BASE + 8, 1), WATCHDOG_BASE + 8),
         (poke(SYS_BASE + Sys.REMAP, 2), SYS_BASE + Sys.REMAP),
-        (poke(SYS_BASE + Sys.MILESTONE, 11), SYS_BASE + Sys.MILESTONE),
+        (poke(SYS_BASE + Sys.MILESTONE, 15), SYS_BASE + Sys.MILESTONE),
         (poke(SYS_BASE + Sys.EVENT_FOUND, 1), SYS_BASE + Sys.EVENT_FOUND),
         (copy(SYS_BASE + Sys.RESET, RAM_BASE), SYS_BASE + Sys.RESET),
         (copy(FLASH_BASE + Flash.UNLOCK, RAM_BASE), FLASH_BASE + Flash.UNLOCK),
@@ -220,8 +225,10 @@ def test_code_runs_from_the_active_bank_as_it_is_now(bench: Bench) -> None:
     nop_return = int.from_bytes(thumb.NOP + jump(14) + thumb.NOP * 2, "little")
     low, high = nop_return & 0xFFFF_FFFF, nop_return >> 32
     (report,) = bench.boot(
+        EXEC_LOADER,
         call,
         poke(SYS_BASE + Sys.REMAP, 1),
+        EXEC_LOADER,
         call,
         command(FlashCommand.ERASE, 1, 0),
         command(FlashCommand.PROGRAM, 1, 0, low, high),
@@ -283,7 +290,7 @@ def test_flash_commands_report_a_status_word(bench: Bench) -> None:
         FLASH_STATUS,
         command(FlashCommand.ERASE, 1, BMS_M33.bank_size),
         FLASH_STATUS,
-        command(FlashCommand.PROGRAM, 2, 0, 0, 0),
+        command(FlashCommand.PROGRAM, 3, 0, 0, 0),
         FLASH_STATUS,
         command(FlashCommand.PROGRAM, 1, 20, 0, 0),
         FLASH_STATUS,
@@ -316,7 +323,8 @@ def test_erase_takes_the_whole_page(bench: Bench) -> None:
 def test_protect_leaves_image_ok_of_the_active_bank(bench: Bench) -> None:
     image_ok = BMS_M33.bank_size - IMAGE_OK_FROM_END
     attempts = [(1, image_ok), (0, image_ok - 8), (0, image_ok + 8), (0, 0), (0, image_ok)]
-    code = [poke(FLASH_BASE + Flash.PROTECT, 1), poke(FLASH_BASE + Flash.PROTECT, 0)]
+    both = FlashProtect.ACTIVE | FlashProtect.INACTIVE
+    code = [poke(FLASH_BASE + Flash.PROTECT, both), poke(FLASH_BASE + Flash.PROTECT, 0)]
     for bank, offset in attempts:
         code += [command(FlashCommand.PROGRAM, bank, offset), FLASH_STATUS]
     code += [command(FlashCommand.ERASE, 0, image_ok), FLASH_STATUS]
@@ -528,7 +536,7 @@ def test_counts_are_split_by_region(bench: Bench) -> None:
     bench.flash[: len(loader)] = loader
     code = RUNNING + idle()
     bench.flash[BMS_M33.app.offset : BMS_M33.app.offset + len(code)] = code
-    bench.boot(mov(3, ACTIVE_BASE + 1), jump(3), exact=True)
+    bench.boot(EXEC_LOADER, EXEC_APP, mov(3, ACTIVE_BASE + 1), jump(3), exact=True)
     assert bench.running.counter is not None
-    assert bench.running.counter.by_region == {"rom": 3, "loader": 3, "app": 5 + 4}
-    assert bench.running.counter.total == 15
+    assert bench.running.counter.by_region == {"rom": 10 + 3, "loader": 3, "app": 5 + 4}
+    assert bench.running.counter.total == 25

@@ -13,11 +13,11 @@ from cellward.core.errors import Code, ModuleRefused
 from cellward.core.slots import BMS_M33, ERASED
 from cellward.ports.module import Torn
 from cellward.vbms.cut import Cuts, PowerCut
-from cellward.vbms.nor import Area, Nor
+from cellward.vbms.nor import Area, Nor, flash_size
 
 PAGE = BMS_M33.page_size
 SIZE = BMS_M33.bank_size
-BLANK = bytes([ERASED]) * (2 * SIZE)
+BLANK = bytes([ERASED]) * flash_size(BMS_M33)
 
 
 class Flash:
@@ -40,7 +40,7 @@ def test_needs_both_banks() -> None:
 @pytest.mark.parametrize(
     ("bank", "offset", "length", "code"),
     [
-        (2, 0, 8, Code.FLASH_RANGE),
+        (3, 0, 8, Code.FLASH_RANGE),
         (-1, 0, 8, Code.FLASH_RANGE),
         (0, SIZE - 8, 16, Code.FLASH_RANGE),  # never over the end of bank a into bank b
         (0, -8, 8, Code.FLASH_RANGE),
@@ -140,7 +140,7 @@ def test_garbage_is_repeatable() -> None:
 def test_bits_only_fall_and_never_beyond_what_was_asked(
     phrases: list[tuple[int, bytes]], cut: int, torn: Torn
 ) -> None:
-    memory = bytearray(b"\xff" * (2 * SIZE_SMALL))
+    memory = bytearray(b"\xff" * flash_size(SMALL))
     cuts = Cuts()
     nor = Nor(SMALL, memoryview(memory), cuts)
     cuts.order(cut, torn)

@@ -6,8 +6,8 @@ import pytest
 
 from cellward.core.banks import State
 from cellward.core.errors import CellwardError, Code, ModuleRefused
-from cellward.core.slots import BMS_M33, BMS_M33_18S, OTP_DEVICE_SECRET, Stage
-from cellward.ports.module import Lifecycle, Outcome, Torn
+from cellward.core.slots import BMS_M33, BMS_M33_18S, OTP_DEVICE_SECRET, Lifecycle, Stage
+from cellward.ports.module import Outcome, Torn
 from cellward.vbms.bench import VirtualModule
 from cellward.vbms.plant import Order, provision
 from cellward.vbms.state import OTP_OFFSET, create

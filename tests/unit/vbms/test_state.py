@@ -16,6 +16,7 @@ from cellward.core.errors import CellwardError, Code, FormatRefused
 from cellward.core.slots import BMS_M33, BMS_M33_18S, ERASED, OTP_SIZE
 from cellward.ports.module import Conditions
 from cellward.vbms import state as state_module
+from cellward.vbms.nor import flash_size
 from cellward.vbms.pack import CAPACITY_UC, Pack
 from cellward.vbms.state import FLASH_OFFSET, HEADER, PACK_OFFSET, StateFile, create, file_size
 
@@ -43,7 +44,7 @@ def refused(code: Code, path: Path) -> CellwardError:
 
 def test_a_new_module_is_blank(state: StateFile, path: Path) -> None:
     assert (state.label.hardware, state.label.serial) == (BMS_M33, "M0001")
-    assert bytes(state.flash) == bytes([ERASED]) * (2 * BMS_M33.bank_size)
+    assert bytes(state.flash) == bytes([ERASED]) * flash_size(BMS_M33)
     assert bytes(state.fuses) == bytes(OTP_SIZE)
     assert state.load_pack().soc_permille == 500
     assert path.stat().st_mode & 0o777 == 0o600
@@ -106,7 +107,7 @@ def test_truncated_and_oversized(path: Path) -> None:
 
 
 def test_another_version_or_hardware(path: Path) -> None:
-    for version, name in ((2, b"bms-m33"), (1, b"bms-m34"), (1, b"\xff\xfe")):
+    for version, name in ((1, b"bms-m33"), (3, b"bms-m33"), (2, b"bms-m34"), (2, b"\xff\xfe")):
         head = HEADER.pack(state_module.MAGIC, version, name, b"M0001")
         with path.open("r+b") as file:
             file.write(head + hashlib.sha256(head).digest())
