@@ -25,13 +25,28 @@ _Noreturn void reset(void);
 _Noreturn void idle_forever(void);
 
 /* --- otp.c --- */
+uint32_t otp_word(uint32_t offset);
+/* `size` bytes of fuses, whole words. */
+void otp_copy(uint32_t offset, uint8_t *out, uint32_t size);
+/* Burn `bits` of the word at `offset`; the controller's status. Read back what matters. */
+uint32_t otp_burn(uint32_t offset, uint32_t bits);
+/* How many fuses are burned from bit 0 upwards without a gap. */
+uint32_t otp_thermometer(uint32_t offset, uint32_t size);
+/* Burn a thermometer up to `target`, one fuse at a time. Does nothing at or above it. */
+uint32_t otp_raise(uint32_t offset, uint32_t size, uint32_t target);
+/* LIFECYCLE_ of generated/slots.h. */
+uint32_t otp_lifecycle(void);
 /* Copies the fuses that verification of `stage` needs. */
 void otp_trust(enum stage stage, struct trust *out);
 uint32_t otp_counter(void);
-/* Burn the counter's fuses up to `target`, one at a time. Does nothing at or above it. */
 uint32_t otp_raise_counter(uint32_t target);
 
 /* --- flash.c --- */
+/* The page that holds `offset`; a phrase of two words. `bank` 0, 1 or DATA_BANK. Controller's status. */
+uint32_t flash_erase(uint32_t bank, uint32_t offset);
+uint32_t flash_program(uint32_t bank, uint32_t offset, uint32_t low, uint32_t high);
+/* A word as it reads now: never one that the compiler remembers from before a command. */
+uint32_t flash_word(uint32_t address);
 /* Program a flag of the bank's trailer, `from_end` its distance from the bank's end. */
 uint32_t flash_set_flag(uint32_t bank, uint32_t from_end);
 /* State of core.banks, from the trailer of the bank mapped at `base`. */

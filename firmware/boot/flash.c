@@ -14,15 +14,37 @@ uint32_t slot_size(enum stage stage)
     return stage == STAGE_LOADER ? LOADER_SIZE : APP_SIZE;
 }
 
-uint32_t flash_set_flag(uint32_t bank, uint32_t from_end)
+static uint32_t command(uint32_t bank, uint32_t offset, uint32_t what)
 {
     reg_write(REG_FLASH_BANK, bank);
-    reg_write(REG_FLASH_OFFSET, BANK_SIZE - from_end);
-    reg_write(REG_FLASH_DATA0, FLAG_PHRASE_LOW);
-    reg_write(REG_FLASH_DATA1, FLAG_PHRASE_HIGH);
+    reg_write(REG_FLASH_OFFSET, offset);
     reg_write(REG_FLASH_UNLOCK, FLASH_KEY);
-    reg_write(REG_FLASH_COMMAND, FLASH_COMMAND_PROGRAM);
+    reg_write(REG_FLASH_COMMAND, what);
     return reg_read(REG_FLASH_STATUS);
+}
+
+uint32_t flash_erase(uint32_t bank, uint32_t offset)
+{
+    return command(bank, offset, FLASH_COMMAND_ERASE);
+}
+
+uint32_t flash_program(uint32_t bank, uint32_t offset, uint32_t low, uint32_t high)
+{
+    reg_write(REG_FLASH_DATA0, low);
+    reg_write(REG_FLASH_DATA1, high);
+    return command(bank, offset, FLASH_COMMAND_PROGRAM);
+}
+
+uint32_t flash_word(uint32_t address)
+{
+    const volatile uint8_t *const bytes = flash_at(address);
+    return (uint32_t)bytes[0] | ((uint32_t)bytes[1] << 8) | ((uint32_t)bytes[2] << 16) |
+           ((uint32_t)bytes[3] << 24);
+}
+
+uint32_t flash_set_flag(uint32_t bank, uint32_t from_end)
+{
+    return flash_program(bank, BANK_SIZE - from_end, FLAG_PHRASE_LOW, FLAG_PHRASE_HIGH);
 }
 
 static uint32_t flag_mark(const volatile uint8_t *phrase)

@@ -20,6 +20,9 @@ void fake_reset(void)
 {
     memset(&fake, 0, sizeof fake);
     memset(fake.banks, 0xFF, sizeof fake.banks);
+    memset(fake.data, 0xFF, sizeof fake.data);
+    fake.cut_after = UINT32_MAX;
+    fake.trng = 0x1234567;
     fake.burn_limit = UINT32_MAX;
     *fake_pack(REG_PACK_FRONT_END_ID) = FRONT_END_ID_VALUE;
     *fake_pack(REG_PACK_CELL_COUNT) = CELLS;
@@ -40,6 +43,9 @@ const uint8_t *flash_at(uint32_t address)
     if (in(address, INACTIVE_BASE, BANK_SIZE)) {
         return fake.banks[1] + (address - INACTIVE_BASE);
     }
+    if (in(address, DATA_BASE, sizeof fake.data)) {
+        return fake.data + (address - DATA_BASE);
+    }
     fprintf(stderr, "flash_at 0x%08x\n", address);
     abort();
 }
@@ -55,6 +61,9 @@ static void check_pack(uint32_t address)
 
 uint32_t reg_read(uint32_t address)
 {
+    if (in(address, OTP_BASE + OTP_DEVICE_SECRET_OFFSET, OTP_DEVICE_SECRET_SIZE) && fake.tamper) {
+        return 0;
+    }
     if (in(address, OTP_BASE, sizeof fake.fuses)) {
         return fake.fuses[(address - OTP_BASE) / 4];
     }
@@ -68,31 +77,101 @@ uint32_t reg_read(uint32_t address)
         check_pack(address);
         return address == REG_PACK_CONTACTOR_STATE && fake.welded ? 1 : *fake_pack(address);
     }
+    if (address == REG_TRNG) {
+        fake.trng = fake.trng_stuck ? fake.trng : fake.trng * 1664525u + 1013904223u;
+        return fake.trng;
+    }
+    if (address == REG_TAMPER_LATCH) {
+        return fake.tamper;
+    }
+    if (address == REG_SYS_BANK) {
+        return 0;
+    }
     fake.faults++;
     return 0;
 }
 
+/* Whether this operation is the one that the power cut tears. */
+static uint32_t cut_now(void)
+{
+    return fake.operations++ == fake.cut_after;
+}
+
+static uint8_t torn_byte(uint32_t i, uint32_t size, uint8_t before, uint8_t after)
+{
+    const uint8_t mask = (uint8_t)(0x5Au + 0x35u * i);
+    switch (fake.torn) {
+    case FAKE_TORN_HALF:
+        return i < size / 2u ? after : before;
+    case FAKE_TORN_GARBAGE:
+        return (uint8_t)((before & mask) | (after & ~mask));
+    default:
+        return before;
+    }
+}
+
+static void change(uint8_t *cell, const uint8_t *wanted, uint32_t size)
+{
+    const uint32_t cut = cut_now();
+    for (uint32_t i = 0; i < size && !fake.flash_broken; i++) {
+        cell[i] = cut ? torn_byte(i, size, cell[i], wanted[i]) : wanted[i];
+    }
+    if (cut) {
+        fake.unlocked = 0;
+        longjmp(fake.cut, 1);
+    }
+}
+
+static uint8_t *bank_memory(uint32_t bank, uint32_t *size, uint32_t *page)
+{
+    *size = bank == DATA_BANK ? DATA_SIZE : BANK_SIZE;
+    *page = bank == DATA_BANK ? DATA_PAGE_SIZE : FLASH_PAGE_SIZE;
+    return bank == DATA_BANK ? fake.data : bank < BANK_COUNT ? fake.banks[bank] : NULL;
+}
+
+static void erase(void)
+{
+    static uint8_t erased[FLASH_PAGE_SIZE];
+    const uint32_t offset = fake.flash[(REG_FLASH_OFFSET - REG_FLASH_UNLOCK) / 4];
+    uint32_t *const status = &fake.flash[(REG_FLASH_STATUS - REG_FLASH_UNLOCK) / 4];
+    uint32_t size;
+    uint32_t page;
+    uint8_t *const memory = bank_memory(fake.flash[(REG_FLASH_BANK - REG_FLASH_UNLOCK) / 4], &size, &page);
+    if (!fake.unlocked || fake.flash_closed) {
+        *status = STATUS_FLASH_LOCKED;
+    } else if (memory == NULL || offset >= size) {
+        *status = STATUS_FLASH_RANGE;
+    } else {
+        *status = STATUS_OK;
+        memset(erased, FLAG_ERASED, sizeof erased);
+        change(memory + offset / page * page, erased, page);
+    }
+    fake.unlocked = 0;
+}
+
 static void program(void)
 {
-    const uint32_t bank = fake.flash[(REG_FLASH_BANK - REG_FLASH_UNLOCK) / 4];
     const uint32_t offset = fake.flash[(REG_FLASH_OFFSET - REG_FLASH_UNLOCK) / 4];
     uint32_t *const status = &fake.flash[(REG_FLASH_STATUS - REG_FLASH_UNLOCK) / 4];
     const uint32_t data[2] = {fake.flash[(REG_FLASH_DATA0 - REG_FLASH_UNLOCK) / 4],
                               fake.flash[(REG_FLASH_DATA1 - REG_FLASH_UNLOCK) / 4]};
-    if (!fake.unlocked) {
+    uint32_t size;
+    uint32_t page;
+    uint8_t *const memory = bank_memory(fake.flash[(REG_FLASH_BANK - REG_FLASH_UNLOCK) / 4], &size, &page);
+    if (!fake.unlocked || fake.flash_closed) {
         *status = STATUS_FLASH_LOCKED;
-    } else if (bank >= BANK_COUNT || offset % WRITE_SIZE != 0 || offset > BANK_SIZE - WRITE_SIZE) {
+    } else if (memory == NULL || offset % WRITE_SIZE != 0 || offset > size - WRITE_SIZE) {
         *status = STATUS_FLASH_RANGE;
     } else {
-        uint8_t *const cell = fake.banks[bank] + offset;
+        uint8_t *const cell = memory + offset;
+        uint8_t wanted[WRITE_SIZE];
         *status = STATUS_OK;
         for (uint32_t i = 0; i < WRITE_SIZE; i++) {
-            if (cell[i] != FLAG_ERASED) {
-                *status = STATUS_FLASH_UNERASED;
-            }
+            wanted[i] = (uint8_t)(data[i / 4] >> (8 * (i % 4)));
+            *status = cell[i] == FLAG_ERASED ? *status : STATUS_FLASH_UNERASED;
         }
-        for (uint32_t i = 0; i < WRITE_SIZE && *status == STATUS_OK && !fake.flash_broken; i++) {
-            cell[i] = (uint8_t)(data[i / 4] >> (8 * (i % 4)));
+        if (*status == STATUS_OK) {
+            change(cell, wanted, sizeof wanted);
         }
     }
     fake.unlocked = 0;
@@ -109,9 +188,15 @@ static void burn(uint32_t bits)
     } else if (fake.burns == fake.burn_limit) {
         *status = STATUS_OTP_ONE_WAY;
     } else {
-        fake.fuses[offset / 4] |= bits;
+        const uint32_t cut = cut_now();
+        const uint32_t torn = fake.torn == FAKE_TORN_NONE ? 0u : fake.torn == FAKE_TORN_HALF ? 0xFFFFu : 0x5A5A5A5Au;
+        fake.fuses[offset / 4] |= fake.otp_broken ? 0u : bits & (cut ? torn : UINT32_MAX);
         fake.burns++;
         *status = STATUS_OK;
+        if (cut) {
+            fake.unlocked = 0;
+            longjmp(fake.cut, 1);
+        }
     }
     fake.unlocked = 0;
 }
@@ -149,6 +234,13 @@ void reg_write(uint32_t address, uint32_t value)
         fake.unlocked = value == (address == REG_FLASH_UNLOCK ? FLASH_KEY : OTP_KEY);
     } else if (address == REG_FLASH_COMMAND && value == FLASH_COMMAND_PROGRAM) {
         program();
+    } else if (address == REG_FLASH_COMMAND && value == FLASH_COMMAND_ERASE) {
+        erase();
+    } else if (address == REG_SYS_MILESTONE) {
+        fake.milestones |= 1u << value;
+    } else if (address == REG_TAMPER_CLEAR) {
+        const uint32_t closed = fake.fuses[OTP_LIFECYCLE_OFFSET / 4] >> 16; /* tampered or later */
+        fake.tamper = value == TAMPER_KEY && closed != 0 ? 0 : fake.tamper;
     } else if (address == REG_OTP_CTRL_BURN) {
         burn(value);
     } else if (address == REG_SYS_EVENT_FOUND) {
@@ -161,7 +253,7 @@ void reg_write(uint32_t address, uint32_t value)
         fake.otp[(address - REG_OTP_CTRL_UNLOCK) / 4] = value;
     } else if (in(address, REG_PACK_FRONT_END_ID, FAKE_REGISTERS)) {
         write_pack(address, value);
-    } else if (address != REG_SYS_MILESTONE) {
+    } else {
         fake.faults++;
     }
 }

@@ -1,11 +1,15 @@
 /* Registers, fuses and flash for the unit tests: as strict as the silicon. */
 #pragma once
 
+#include <setjmp.h>
 #include <stdint.h>
 
 #include "app/pack.h"
 
 enum { FAKE_EVENTS = 16, FAKE_REGISTERS = 0x100 };
+
+/* What a cut leaves of an operation: nothing of it, the first half, or some of its bits. */
+enum { FAKE_TORN_NONE, FAKE_TORN_HALF, FAKE_TORN_GARBAGE, FAKE_TORN_COUNT };
 
 struct fake_event {
     uint32_t what;
@@ -16,6 +20,15 @@ struct fake_event {
 
 struct fake_module {
     uint8_t banks[BANK_COUNT][BANK_SIZE];
+    uint8_t data[DATA_SIZE];
+    uint32_t operations; /* flash commands and burns that were carried out */
+    uint32_t cut_after;  /* this many; the next one is torn, then fake.cut is jumped to */
+    uint32_t torn;       /* FAKE_TORN_ */
+    jmp_buf cut;
+    uint32_t trng;       /* next word; steps unless it is stuck */
+    uint32_t trng_stuck;
+    uint32_t tamper;
+    uint32_t milestones; /* bit n: milestone n was reported */
     uint32_t fuses[0x200 / 4];
     uint32_t burns; /* successful ones */
     uint32_t burn_limit;
@@ -24,6 +37,8 @@ struct fake_module {
     uint32_t flash[8];
     uint32_t otp[8];
     uint32_t flash_broken; /* programs say yes and do nothing */
+    uint32_t flash_closed; /* commands are refused */
+    uint32_t otp_broken;   /* burns say yes and do nothing */
     uint32_t pack[FAKE_REGISTERS / 4];
     uint32_t welded;
     uint32_t limits_stuck;

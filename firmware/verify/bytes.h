@@ -1,4 +1,4 @@
-/* Little-endian reads, byte by byte: offsets in an image are not aligned. */
+/* Little-endian, byte by byte: offsets in an image are not aligned. */
 #pragma once
 
 #include <stdint.h>
@@ -17,4 +17,12 @@ static inline uint32_t read_u32(const uint8_t *p)
 static inline uint32_t first_word(const uint8_t *p)
 {
     return ((uint32_t)p[0] << 24) | ((uint32_t)p[1] << 16) | ((uint32_t)p[2] << 8) | (uint32_t)p[3];
+}
+
+static inline void write_u32(uint8_t *p, uint32_t value)
+{
+    p[0] = (uint8_t)value;
+    p[1] = (uint8_t)(value >> 8);
+    p[2] = (uint8_t)(value >> 16);
+    p[3] = (uint8_t)(value >> 24);
 }

@@ -1,0 +1,44 @@
+#include "boot/record.h"
+
+#include "boot/kdf.h"
+#include "verify/bytes.h"
+
+enum record_offset {
+    AT_BY = 4,
+    AT_LIFECYCLE = 5,
+    AT_BANK = 6,
+    AT_RESERVED = 7,
+    AT_BOOT_COUNT = 8,
+    AT_COUNTER = 12,
+    AT_MAJOR = 16,
+    AT_MINOR = 17,
+    AT_REVISION = 18,
+    AT_BUILD = 20,
+    AT_DIGEST = 24,
+    AT_MAC = AT_DIGEST + DIGEST_SIZE,
+};
+
+_Static_assert(AT_MAC + DIGEST_SIZE == RECORD_SIZE, "the MAC ends the record");
+
+void record_make(const struct record *record, const uint8_t key[SECRET_SIZE], uint8_t out[RECORD_SIZE])
+{
+    static const uint8_t magic[] = {'C', 'W', 'B', 'R'};
+    for (uint32_t i = 0; i < sizeof magic; i++) {
+        out[i] = magic[i];
+    }
+    out[AT_BY] = (uint8_t)record->by;
+    out[AT_LIFECYCLE] = (uint8_t)record->lifecycle;
+    out[AT_BANK] = (uint8_t)record->bank;
+    out[AT_RESERVED] = 0;
+    write_u32(out + AT_BOOT_COUNT, record->boot_count);
+    write_u32(out + AT_COUNTER, record->counter);
+    out[AT_MAJOR] = record->version.major;
+    out[AT_MINOR] = record->version.minor;
+    out[AT_REVISION] = (uint8_t)record->version.revision;
+    out[AT_REVISION + 1] = (uint8_t)(record->version.revision >> 8);
+    write_u32(out + AT_BUILD, record->version.build);
+    for (uint32_t i = 0; i < DIGEST_SIZE; i++) {
+        out[AT_DIGEST + i] = record->digest[i];
+    }
+    hmac_sha256(key, SECRET_SIZE, out, AT_MAC, out + AT_MAC);
+}
