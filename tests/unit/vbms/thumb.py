@@ -43,6 +43,13 @@ def back(size: int) -> bytes:
     return struct.pack("<H", 0xE000 | (-(size + 4) // 2) & 0x7FF)
 
 
+def unless_zero(register: int, body: bytes) -> bytes:
+    """cbz: passes over `body` (at most 128 bytes) when `register` holds 0."""
+    ahead = (len(body) - 2) // 2
+    assert 0 <= ahead < 64
+    return struct.pack("<H", 0xB100 | (ahead >> 5) << 9 | (ahead & 31) << 3 | register) + body
+
+
 def poke(address: int, value: int) -> bytes:
     """Five instructions."""
     return mov(R0, address) + mov(R1, value) + store(R1, R0)
