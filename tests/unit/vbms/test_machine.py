@@ -5,11 +5,15 @@ import pytest
 from cellward.core.errors import STATUS_OK, STATUS_WORDS, Code
 from cellward.core.slots import (
     BMS_M33,
+    DATA_BANK,
+    DATA_PAGE_SIZE,
+    DATA_SIZE,
     ERASED,
     IMAGE_OK_FROM_END,
     OTP_COUNTER,
     OTP_DEVICE_SECRET,
     OTP_SIZE,
+    DataPage,
 )
 from cellward.ports.module import Conditions, Outcome, Torn
 from cellward.vbms import machine as machine_module
@@ -18,9 +22,11 @@ from cellward.vbms.machine import CLOCK_PER_MS, MAX_EVENTS, MAX_UNSETTLED_BOOTS,
 from cellward.vbms.registers import (
     ACTIVE_BASE,
     CONTACTOR_CLOSE,
+    DATA_BASE,
     FLASH_BASE,
     FLASH_KEY,
     INACTIVE_BASE,
+    LINK_TX_BASE,
     OTP_BASE,
     OTP_CTRL_BASE,
     PACK_BASE,
@@ -112,6 +118,50 @@ def test_a_fault_names_its_instruction(bench: Bench) -> None:
 def test_ram_holds_no_zeros_at_power_on(bench: Bench) -> None:
     (report,) = bench.boot(tell(RAM_BASE), poke(RAM_BASE, 77), tell(RAM_BASE), RUNNING, idle())
     assert found(report) == [0xA5A5_A5A5, 77]
+
+
+def test_ram_outlives_a_reset_and_no_power_cut(bench: Bench) -> None:
+    bench.boot(tell(RAM_BASE + 4), poke(RAM_BASE + 4, 77), RUNNING, idle())
+    bench.running.reset()
+    assert found(bench.running.reports()[0]) == [77]
+    bench.running.power_off()
+    assert b"\x4d" not in bench.running.memory()["ram"]
+    bench.running.power_on()
+    assert found(bench.running.reports()[0]) == [0xA5A5_A5A5]
+
+
+def test_memory_is_searched_whole(bench: Bench) -> None:
+    """RAM, registers, the message RAM, RETAIN, all flash and every fuse."""
+    marks = {name: 0x1111_1110 + number for number, name in enumerate(("ram", "registers", "link_tx"))}
+    bench.flash[-4:] = b"data"
+    bench.fuses[OTP_DEVICE_SECRET.offset : OTP_DEVICE_SECRET.offset + 4] = b"fuse"
+    bench.boot(
+        poke(RAM_BASE + 0x8000, marks["ram"]),
+        poke(LINK_TX_BASE + 8, marks["link_tx"]),
+        poke(SYS_BASE + Sys.RETAIN, 0x7E7A_1234),
+        mov(7, marks["registers"]),
+        RUNNING,
+        idle(),
+    )
+    memory = bench.running.memory()
+    for name, mark in marks.items():
+        assert mark.to_bytes(4, "little") in memory[name]
+    assert memory["retain"] == b"\x34\x12\x7a\x7e"
+    assert (memory["flash"][-4:], memory["fuses"]) == (b"data", bytes(bench.fuses))
+    assert len(memory["registers"]) == 4 * (13 + 4 + 32)
+
+
+def test_damage_shows_in_code_that_runs(bench: Bench) -> None:
+    code = milestone(Milestone.LOADER_ENTERED) + jump(14)
+    bench.flash[: len(code)] = code
+    call = mov(3, ACTIVE_BASE + 1) + (0x4798).to_bytes(2, "little")
+    bench.boot(EXEC_LOADER, RUNNING, thumb.loop(call + poke(SYS_BASE + Sys.IDLE, 0)))
+    operations = bench.cuts.operations
+    bench.running.flip_bit(0, 8 + 2, 0)  # the low byte of the milestone's number
+    bench.running.run(10)
+    names = [m.name for m in bench.running.reports()[0].milestones]
+    assert names[-2:] == ["loader_entered", "app_entered"]
+    assert bench.cuts.operations == operations
 
 
 def test_windows_follow_remap_until_lock(bench: Bench) -> None:
@@ -249,6 +299,64 @@ def test_protect_leaves_image_ok_of_the_active_bank(bench: Bench) -> None:
     locked = STATUS_WORDS[Code.FLASH_LOCKED]
     assert found(report) == [locked] * 4 + [STATUS_OK] + [locked]
     assert bytes(bench.flash).count(0) == 8
+
+
+@pytest.mark.parametrize(
+    ("bits", "locked"),
+    [
+        (0, set()),
+        (FlashProtect.ACTIVE, {"active", "trailer"}),
+        (FlashProtect.INACTIVE, {"inactive"}),
+        (FlashProtect.BOOT_COUNT, {"count", "count2"}),
+        (FlashProtect.REVOCATION, {"revocation"}),
+        (0xFFFF_FFFF, {"active", "trailer", "inactive", "count", "count2", "revocation"}),
+    ],
+)
+@pytest.mark.parametrize("active", [0, 1])
+def test_each_bit_of_protect_locks_its_own(bench: Bench, active: int, bits: int, locked: set[str]) -> None:
+    places = {
+        "active": (active, 0),
+        "trailer": (active, BMS_M33.bank_size - 8),
+        "inactive": (1 - active, BMS_M33.bank_size - IMAGE_OK_FROM_END),
+        "count": (DATA_BANK, DataPage.BOOT_COUNT.value * DATA_PAGE_SIZE),
+        "count2": (DATA_BANK, (DataPage.BOOT_COUNT.value + 2) * DATA_PAGE_SIZE - 8),
+        "vault": (DATA_BANK, DataPage.VAULT_CALIBRATION.value * DATA_PAGE_SIZE),
+        "keys": (DATA_BANK, DataPage.REVOCATION.value * DATA_PAGE_SIZE - 8),
+        "revocation": (DATA_BANK, DataPage.REVOCATION.value * DATA_PAGE_SIZE),
+        "rest": (DATA_BANK, (DataPage.REVOCATION.value + 1) * DATA_PAGE_SIZE),
+    }
+    code = [poke(SYS_BASE + Sys.REMAP, active)]
+    code += [poke(FLASH_BASE + Flash.PROTECT, value) for value in (bits, 0)]
+    for kind in (FlashCommand.PROGRAM, FlashCommand.ERASE):
+        for bank, offset in places.values():
+            code += [command(kind, bank, offset), FLASH_STATUS]
+    (report,) = bench.boot(*code, tell(FLASH_BASE + Flash.PROTECT), RUNNING, idle())
+    *statuses, protect = found(report)
+    word = {True: STATUS_WORDS[Code.FLASH_LOCKED], False: STATUS_OK}
+    assert statuses == [word[name in locked] for name in places] * 2
+    assert protect == bits & 15
+    bench.running.reset()
+    assert found(bench.running.reports()[0])[-1] == protect
+
+
+def test_data_flash_has_pages_of_its_own(bench: Bench) -> None:
+    start = DATA_BANK * BMS_M33.bank_size
+    bench.flash[start : start + 3 * DATA_PAGE_SIZE] = bytes(3 * DATA_PAGE_SIZE)
+    (report,) = bench.boot(
+        command(FlashCommand.ERASE, DATA_BANK, DATA_PAGE_SIZE + 40),
+        command(FlashCommand.PROGRAM, DATA_BANK, DATA_PAGE_SIZE, 1, 2),
+        FLASH_STATUS,
+        tell(DATA_BASE + DATA_PAGE_SIZE + 4),
+        command(FlashCommand.ERASE, DATA_BANK, DATA_SIZE),
+        FLASH_STATUS,
+        RUNNING,
+        idle(),
+    )
+    assert found(report) == [STATUS_OK, 2, STATUS_WORDS[Code.FLASH_RANGE]]
+    page = bench.flash[start + DATA_PAGE_SIZE : start + 2 * DATA_PAGE_SIZE]
+    assert page == (1).to_bytes(4, "little") + (2).to_bytes(4, "little") + b"\xff" * (DATA_PAGE_SIZE - 8)
+    assert not any(bench.flash[start : start + DATA_PAGE_SIZE])
+    assert not any(bench.flash[start + 2 * DATA_PAGE_SIZE : start + 3 * DATA_PAGE_SIZE])
 
 
 def test_fuses_burn_until_lock(bench: Bench) -> None:

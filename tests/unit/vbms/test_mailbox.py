@@ -91,6 +91,15 @@ def test_a_second_answer_is_nobodys(bench: Bench) -> None:
     assert bench.running.exchange(b"abcdefgh") == b"abcd"
 
 
+def test_a_late_answer_is_nobodys_either(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_module, "ANSWER_IDLE_MS", 20)
+    bench.boot(RUNNING, answering(ECHO, IDLE * 3, DONE, SEND))
+    silent(bench, b"12345678")
+    bench.running.run(100)
+    monkeypatch.setattr(machine_module, "ANSWER_IDLE_MS", 100)
+    assert bench.running.exchange(b"abcdefgh") == b"abcdefgh"
+
+
 def test_an_answer_without_a_request_is_lost(bench: Bench) -> None:
     bench.boot(poke(LINK_TX_BASE, 0x5858_5858), mov(3, 4), SEND, RUNNING, idle())
     silent(bench)
