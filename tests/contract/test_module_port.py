@@ -13,13 +13,25 @@ from cellward.core.banks import State
 from cellward.core.errors import Code, FormatRefused, ModuleRefused, Unavailable
 from cellward.core.slots import (
     BMS_M33,
+    DATA_BANK_NAME,
+    DATA_PAGE_SIZE,
+    DATA_SIZE,
     MAGIC_FROM_END,
+    OTP_DEBUG_LOCK,
     OTP_LIFECYCLE,
+    OTP_REVOKED,
     OTP_SERIAL,
     TRAILER_MAGIC,
     Lifecycle,
 )
-from cellward.ports.module import MAX_ADVANCE_MS, BenchModule, Conditions, Outcome, Torn
+from cellward.ports.module import (
+    MAX_ADVANCE_MS,
+    BenchModule,
+    Conditions,
+    Outcome,
+    TamperSource,
+    Torn,
+)
 from cellward.vbms.bench import VirtualModule
 from cellward.vbms.plant import Order, provision
 from cellward.vbms.state import create
@@ -272,3 +284,122 @@ def test_provisioning_twice_changes_nothing(running: BenchModule) -> None:
     before = running.status()
     assert provision(running, ORDER, bytes) is False
     assert running.status() == before
+
+
+# The data flash -------------------------------------------------------------------------------------
+
+
+def test_the_data_flash_is_small_pages(blank: BenchModule) -> None:
+    name, page = DATA_BANK_NAME, DATA_PAGE_SIZE
+    blank.program(name, 0, bytes(3 * page))
+    blank.erase_page(name, page)
+    assert blank.read(name, 0, 3 * page) == bytes(page) + b"\xff" * page + bytes(page)
+    blank.program(name, DATA_SIZE - 8, b"the last")
+    assert blank.read(name, DATA_SIZE - 8, 8) == b"the last"
+    refused(Code.FLASH_UNERASED, lambda: blank.program(name, 0, b"\x11" * 8))
+    refused(Code.FLASH_ALIGNMENT, lambda: blank.erase_page(name, page // 2))
+    refused(Code.FLASH_RANGE, lambda: blank.erase_page(name, DATA_SIZE))
+    refused(Code.FLASH_RANGE, lambda: blank.read(name, DATA_SIZE - 4, 8))
+    assert blank.read("a", 0, 64) == blank.read("b", 0, 64) == b"\xff" * 64
+
+
+def test_the_data_flash_is_open_while_an_app_runs_and_is_cut_like_any(running: BenchModule) -> None:
+    last = DATA_SIZE - DATA_PAGE_SIZE
+    running.program(DATA_BANK_NAME, last, b"\x11" * 16)
+    running.cut_power_at(1, Torn.NONE)
+    refused(Code.POWER_CUT, lambda: running.erase_page(DATA_BANK_NAME, last))
+    assert running.read(DATA_BANK_NAME, last, 16) == b"\x11" * 16
+
+
+# Lifecycle ------------------------------------------------------------------------------------------
+
+
+def close(module: BenchModule, lifecycle: Lifecycle = Lifecycle.PRODUCTION) -> None:
+    module.burn(OTP_LIFECYCLE.offset, lifecycle.fuses.to_bytes(4, "little"))
+    assert module.status().lifecycle is lifecycle
+
+
+def test_the_plant_closes_a_provisioned_module(running: BenchModule) -> None:
+    running.burn(OTP_DEBUG_LOCK.offset, b"\x01\0\0\0")
+    running.burn(OTP_REVOKED.offset, b"\x08\0\0\0")
+    refused(Code.OTP_ONE_WAY, lambda: running.burn(OTP_REVOKED.offset, b"\x04\0\0\0"))
+    refused(Code.OTP_ONE_WAY, lambda: running.burn(OTP_LIFECYCLE.offset, bytes(4)))
+    refused(Code.OTP_LOCKED, lambda: running.burn(OTP_SERIAL.offset, b"\xff" * 4))
+    assert running.status().lifecycle is Lifecycle.PROVISIONED
+    close(running)
+
+
+@pytest.mark.parametrize("lifecycle", [state for state in Lifecycle if state.closed])
+def test_a_closed_module_is_closed_to_the_programmer(running: BenchModule, lifecycle: Lifecycle) -> None:
+    close(running, lifecycle)
+    before = running.status()
+    for bank in ("a", "b", DATA_BANK_NAME):
+        refused(Code.FLASH_LOCKED, partial(running.read, bank, 0, 8))
+        refused(Code.FLASH_LOCKED, partial(running.erase_page, bank, 0))
+        refused(Code.FLASH_LOCKED, partial(running.program, bank, 8192, b"\0" * 8))
+    for offset in (OTP_SERIAL.offset, OTP_LIFECYCLE.offset, OTP_REVOKED.offset, OTP_DEBUG_LOCK.offset):
+        refused(Code.OTP_LOCKED, partial(running.burn, offset, b"\xff" * 4))
+    after = running.status()
+    assert (after.operations, after.lifecycle, after.revoked) == (before.operations, lifecycle, 0)
+    with pytest.raises(ModuleRefused) as caught:
+        running.read("a", 0, 8)
+    assert (caught.value.expected, caught.value.found) == ("a module that is not closed", lifecycle)
+
+
+# The update link's mailbox ---------------------------------------------------------------------------
+
+
+def test_a_request_has_a_size(running: BenchModule) -> None:
+    for request in (b"", bytes(4097)):
+        with pytest.raises(FormatRefused) as caught:
+            running.exchange(request)
+        assert caught.value.code is Code.LINK_FRAME
+
+
+def test_without_power_nobody_is_asked(blank: BenchModule) -> None:
+    blank.power_off()
+    for call in (lambda: blank.exchange(b"ask"), blank.attach_debugger):
+        with pytest.raises(Unavailable) as caught:
+            call()
+        assert caught.value.code is Code.MODULE_ABSENT
+
+
+# Tamper and damage -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", TamperSource)
+def test_a_tamper_event_resets_the_module(blank: BenchModule, source: TamperSource) -> None:
+    blank.tamper(source)
+    causes = [report.cause for report in blank.reports()]
+    assert causes[:2] == ["power", "tamper"]
+
+
+def test_a_tamper_event_without_power_gives_none(blank: BenchModule) -> None:
+    blank.power_off()
+    blank.tamper(TamperSource.VOLTAGE)
+    assert blank.status().outcome is Outcome.OFF
+
+
+def test_a_debugger_is_let_in_until_the_lock_is_burned(blank: BenchModule) -> None:
+    blank.attach_debugger()
+    assert [report.cause for report in blank.reports()] == ["power"]
+    blank.burn(OTP_DEBUG_LOCK.offset, b"\0\0\0\x80")
+    refused(Code.TAMPER, blank.attach_debugger)
+    assert [report.cause for report in blank.reports()][:2] == ["power", "tamper"]
+
+
+def test_damage_knows_no_lock(running: BenchModule) -> None:
+    running.program("b", 64, b"\0" * 8)
+    running.flip_bit(DATA_BANK_NAME, 64, 3)
+    before = running.status().operations
+    running.flip_bit("b", 64, 7)
+    running.flip_bit("a", 0x20, 0)  # the running bank
+    assert running.read("b", 64, 1) == b"\x80"
+    assert running.read(DATA_BANK_NAME, 64, 1) == b"\xf7"
+    close(running)
+    running.flip_bit("a", 0x20, 0)
+    assert running.status().operations == before + 1  # the close alone
+    for bank, offset, bit in (("c", 0, 0), ("a", BMS_M33.bank_size, 0), ("b", -1, 0), ("b", 0, 8)):
+        refused(Code.FLASH_RANGE, partial(running.flip_bit, bank, offset, bit))
+    running.power_off()
+    running.flip_bit("b", 0, 0)

@@ -201,7 +201,7 @@ class FakeModule:
         self.cut_at = self.operations + operation if operation else 0
 
     def tamper(self, source: TamperSource) -> None:
-        """The firmware's answer, in short: the fuse burns, the app monitors with open contactors."""
+        """The reset alone: what the firmware does about it is the firmware's."""
         self.tampered_by.add(source)
         if self.powered:
             self._boot("tamper")
@@ -232,18 +232,23 @@ class FakeModule:
         )
         if lifecycle.closed or (lifecycle is not Lifecycle.BLANK and not late):
             raise ModuleRefused(Code.OTP_LOCKED, "fuses", found=lifecycle)
-        new = dict(enumerate(data, offset))
-        held = [new.pop(at, 0) for at in range(OTP_LIFECYCLE.offset, OTP_LIFECYCLE.offset + 4)]
-        wanted = decode_lifecycle(int.from_bytes(bytes(held), "little"))
-        back = offset <= OTP_LIFECYCLE.offset < offset + len(data) and states.index(wanted)
-        if back is not False and back < states.index(lifecycle):
-            raise ModuleRefused(Code.OTP_ONE_WAY, "lifecycle")
-        if any(self.fuses[at] & ~byte for at, byte in new.items()):
-            raise ModuleRefused(Code.OTP_ONE_WAY, "fuses")
+        for at in range(offset, offset + len(data), 4):
+            word = int.from_bytes(data[at - offset : at - offset + 4], "little")
+            held = int.from_bytes(self.fuses[at : at + 4], "little")
+            back = held & ~word != 0
+            if at == OTP_LIFECYCLE.offset:
+                back = states.index(decode_lifecycle(word)) < states.index(lifecycle)
+            if back:
+                raise ModuleRefused(Code.OTP_ONE_WAY, "fuses")
 
     def _check_open(self) -> None:
         if self._lifecycle().closed:
-            raise ModuleRefused(Code.FLASH_LOCKED, "module", found=self._lifecycle())
+            raise ModuleRefused(
+                Code.FLASH_LOCKED,
+                "module",
+                expected="a module that is not closed",
+                found=self._lifecycle(),
+            )
 
     def _flash(self, bank: str) -> bytearray:
         return self.data_flash if bank == DATA_BANK_NAME else self.banks[BANKS.index(bank)]

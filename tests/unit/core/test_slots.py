@@ -5,6 +5,8 @@ from itertools import combinations, product
 from uuid import NAMESPACE_DNS, UUID, uuid5
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cellward.core import slots
 from cellward.core.errors import Code, FormatRefused
@@ -14,11 +16,13 @@ from cellward.core.slots import (
     HARDWARE,
     Fuse,
     Hardware,
+    Lifecycle,
     Mark,
     Region,
     Stage,
     Trailer,
     decode_counter,
+    decode_lifecycle,
     decode_trailer,
     flag_phrase,
 )
@@ -141,11 +145,16 @@ SILICON = {
     "OTP_REVOKED": Fuse(0x080, 4),
     "OTP_LIFECYCLE": Fuse(0x084, 4),
     "OTP_DEBUG_LOCK": Fuse(0x088, 4),
+    "OTP_DEVELOPMENT": Fuse(0x08C, 4),
+    "OTP_ROOT_QUORUM": Fuse(0x0A0, 32),
     "OTP_COUNTER": Fuse(0x0C0, 128),
     "OTP_VENDOR_ID": Fuse(0x140, 16),
     "OTP_LOADER_CLASS": Fuse(0x150, 16),
     "OTP_APP_CLASS": Fuse(0x160, 16),
     "OTP_SERIAL": Fuse(0x170, 16),
+    "OTP_VAULT_CALIBRATION": Fuse(0x180, 32),
+    "OTP_VAULT_KEYS": Fuse(0x1A0, 32),
+    "OTP_BOOT_EPOCH": Fuse(0x1C0, 32),
     "OTP_DEVICE_SECRET": Fuse(0x1E0, 32),
 }
 
@@ -172,7 +181,7 @@ def test_fuses_are_whole_words_inside_the_otp(name: str) -> None:
 
 
 def test_fuses_never_overlap() -> None:
-    assert len(FUSES) == 10
+    assert len(FUSES) == 15
     for a, b in combinations(FUSES.values(), 2):
         assert a.offset + a.size <= b.offset or b.offset + b.size <= a.offset
 
@@ -213,3 +222,34 @@ def test_the_counter_has_one_size(size: int) -> None:
 
 def test_the_counter_s_maximum_is_all_fuses() -> None:
     assert slots.COUNTER_MAX == 1024 == decode_counter(b"\xff" * 128)
+
+
+# Lifecycle -----------------------------------------------------------------------------------
+
+STATES = list(Lifecycle)
+WORDS = st.integers(0, 0xFFFF_FFFF)
+
+
+def test_each_state_has_a_byte_of_its_own() -> None:
+    assert [state.fuses for state in STATES] == [0, 0xFF, 0xFF00, 0xFF_0000, 0xFF00_0000]
+    assert [decode_lifecycle(state.fuses) for state in STATES] == STATES
+    assert [state.closed for state in STATES] == [False, False, True, True, True]
+
+
+@given(WORDS, WORDS)
+def test_no_burn_leads_a_lifecycle_back(held: int, burned: int) -> None:
+    before, after = (STATES.index(decode_lifecycle(word)) for word in (held, held | burned))
+    assert after >= before
+
+
+@given(st.sampled_from(STATES), st.sampled_from(STATES), WORDS)
+def test_a_torn_burn_is_a_step_or_none(old: Lifecycle, new: Lifecycle, torn: int) -> None:
+    """Any of the bits of `new` over `old`: one of the two, whatever else is burned already."""
+    assert decode_lifecycle(old.fuses | new.fuses & torn) in (old, new)
+
+
+def test_pages_of_the_data_flash_are_its_own() -> None:
+    assert [page.value for page in slots.DataPage] == [0, 2, 4, 6]
+    assert (slots.DataPage.REVOCATION.value + 1) * slots.DATA_PAGE_SIZE <= slots.DATA_SIZE
+    assert len(slots.BANKS) == slots.DATA_BANK
+    assert slots.DATA_BANK_NAME not in slots.BANKS

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellward.core.errors import Code, ModuleRefused
-from cellward.core.slots import BMS_M33, ERASED
+from cellward.core.slots import BMS_M33, DATA_BANK, DATA_PAGE_SIZE, DATA_SIZE, ERASED
 from cellward.ports.module import Torn
 from cellward.vbms.cut import Cuts, PowerCut
 from cellward.vbms.nor import Area, Nor, flash_size
@@ -54,6 +54,51 @@ def test_program_refuses(bank: int, offset: int, length: int, code: Code) -> Non
     refused(code, lambda: flash.nor.program(bank, offset, bytes(length)))
     assert flash.memory == BLANK
     assert flash.cuts.operations == 0
+
+
+def test_the_data_flash_is_the_third_bank() -> None:
+    flash = Flash()
+    flash.nor.program(DATA_BANK, DATA_SIZE - 8, b"the last")
+    assert flash.memory[-8:] == b"the last"
+    flash.nor.program(DATA_BANK, 0, bytes(3 * DATA_PAGE_SIZE))
+    before = bytes(flash.memory)
+    for offset, code in ((DATA_SIZE, Code.FLASH_RANGE), (DATA_PAGE_SIZE // 2, Code.FLASH_ALIGNMENT)):
+        refused(code, partial(flash.nor.erase, DATA_BANK, offset))
+    refused(Code.FLASH_RANGE, lambda: flash.nor.program(DATA_BANK, DATA_SIZE - 8, bytes(16)))
+    refused(Code.FLASH_RANGE, lambda: flash.nor.read(DATA_BANK, DATA_SIZE, 1))
+    assert flash.memory == before
+    flash.nor.erase(DATA_BANK, DATA_PAGE_SIZE)
+    pages = flash.nor.read(DATA_BANK, 0, 3 * DATA_PAGE_SIZE)
+    assert pages == bytes(DATA_PAGE_SIZE) + b"\xff" * DATA_PAGE_SIZE + bytes(DATA_PAGE_SIZE)
+    assert flash.memory[: 2 * SIZE] == BLANK[: 2 * SIZE]
+
+
+@pytest.mark.parametrize("torn", list(Torn))
+def test_operations_of_the_data_flash_count_and_are_cut(torn: Torn) -> None:
+    flash = Flash()
+    flash.nor.program(DATA_BANK, 0, bytes(DATA_PAGE_SIZE))
+    flash.nor.erase(DATA_BANK, DATA_PAGE_SIZE)
+    assert flash.cuts.operations == DATA_PAGE_SIZE // 8 + 1
+    flash.cuts.order(1, torn)
+    with pytest.raises(PowerCut):
+        flash.nor.erase(DATA_BANK, 0)
+    erased = flash.nor.read(DATA_BANK, 0, DATA_PAGE_SIZE).count(ERASED)
+    assert erased == {Torn.NONE: 0, Torn.HALF: DATA_PAGE_SIZE // 2}.get(torn, erased)
+    assert flash.nor.read(DATA_BANK, DATA_PAGE_SIZE, DATA_PAGE_SIZE) == b"\xff" * DATA_PAGE_SIZE
+
+
+@pytest.mark.parametrize("bank", [0, 1, DATA_BANK])
+@pytest.mark.parametrize("bit", [0, 7])
+def test_damage_is_one_bit_either_way(bank: int, bit: int) -> None:
+    flash = Flash()
+    for value in (0xFF ^ 1 << bit, 0xFF):
+        flash.nor.flip(bank, 100, bit)
+        assert flash.memory[bank * SIZE + 100] == value
+    assert flash.memory == BLANK
+    assert flash.cuts.operations == 0
+    for offset, wrong in ((flash.nor.size(bank), 0), (-1, 0), (0, 8), (0, -1)):
+        refused(Code.FLASH_RANGE, partial(flash.nor.flip, bank, offset, wrong))
+    assert flash.memory == BLANK
 
 
 def test_a_phrase_is_programmed_once() -> None:

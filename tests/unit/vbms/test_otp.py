@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from cellward.core.errors import Code, ModuleRefused
 from cellward.core.slots import (
     OTP_COUNTER,
+    OTP_DEBUG_LOCK,
+    OTP_DEVELOPMENT,
     OTP_DEVICE_SECRET,
     OTP_LIFECYCLE,
     OTP_REVOKED,
@@ -90,6 +92,94 @@ def test_any_lifecycle_bit_ends_the_plants_access(bit: int) -> None:
     refused(Code.OTP_LOCKED, lambda: fuses.otp.write(OTP_SERIAL.offset, b"\xff" * 4))
     assert fuses.memory == before
     fuses.otp.burn_word(OTP_COUNTER.offset, 1)  # the boot chain's commit stays possible
+
+
+LATE = (OTP_REVOKED, OTP_LIFECYCLE, OTP_DEBUG_LOCK, OTP_DEVELOPMENT)
+
+
+def lifecycle_word(state: Lifecycle) -> bytes:
+    return state.fuses.to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("state", Lifecycle)
+@pytest.mark.parametrize("offset", range(0, OTP_SIZE, 4))
+def test_what_each_lifecycle_leaves_to_the_plant(state: Lifecycle, offset: int) -> None:
+    fuses = Fuses()
+    fuses.otp.write(OTP_LIFECYCLE.offset, lifecycle_word(state))
+    before, data = bytes(fuses.memory), b"\xff\xff\xff\xff"
+    late = any(fuse.offset == offset for fuse in LATE)
+    if state is Lifecycle.BLANK or (state is Lifecycle.PROVISIONED and late):
+        fuses.otp.write(offset, data)
+        assert bytes(fuses.memory[offset : offset + 4]) == data
+    else:
+        refused(Code.OTP_LOCKED, lambda: fuses.otp.write(offset, data))
+        assert fuses.memory == before
+
+
+def test_a_late_burn_takes_no_neighbour_along() -> None:
+    fuses = Fuses()
+    fuses.otp.write(OTP_LIFECYCLE.offset, lifecycle_word(Lifecycle.PROVISIONED))
+    before = bytes(fuses.memory)
+    for offset, size in ((OTP_REVOKED.offset - 4, 8), (OTP_DEVELOPMENT.offset, 8), (0, OTP_SIZE)):
+        refused(Code.OTP_LOCKED, partial(fuses.otp.write, offset, b"\xff" * size))
+    assert fuses.memory == before
+    fuses.otp.write(OTP_REVOKED.offset, b"\xff" * 16)
+    assert fuses.otp.lifecycle is Lifecycle.RETIRED
+
+
+@pytest.mark.parametrize("state", Lifecycle)
+@pytest.mark.parametrize("target", Lifecycle)
+def test_the_plant_moves_the_lifecycle_forward_only(state: Lifecycle, target: Lifecycle) -> None:
+    fuses, states = Fuses(), list(Lifecycle)
+    fuses.memory[OTP_LIFECYCLE.offset : OTP_LIFECYCLE.offset + 4] = lifecycle_word(state)
+    burn = partial(fuses.otp.write, OTP_LIFECYCLE.offset, lifecycle_word(target))
+    if state.closed:
+        refused(Code.OTP_LOCKED, burn)
+        assert fuses.otp.lifecycle is state
+    elif states.index(target) < states.index(state):
+        refused(Code.OTP_ONE_WAY, burn)
+        assert fuses.otp.lifecycle is state
+    else:
+        burn()
+        assert fuses.otp.lifecycle is target
+        assert fuses.otp.word(OTP_LIFECYCLE.offset) == state.fuses | target.fuses
+
+
+@given(st.lists(st.integers(0, 0xFFFF_FFFF), max_size=6))
+def test_no_burn_leads_back(words: list[int]) -> None:
+    fuses, states = Fuses(), list(Lifecycle)
+    for word in words:
+        before = states.index(fuses.otp.lifecycle)
+        fuses.otp.burn_word(OTP_LIFECYCLE.offset, word)
+        assert states.index(fuses.otp.lifecycle) >= before
+
+
+def test_a_late_burn_never_clears() -> None:
+    fuses = Fuses()
+    fuses.otp.write(OTP_REVOKED.offset, b"\x02\0\0\0")
+    fuses.otp.write(OTP_LIFECYCLE.offset, lifecycle_word(Lifecycle.PROVISIONED))
+    refused(Code.OTP_ONE_WAY, lambda: fuses.otp.write(OTP_REVOKED.offset, b"\x01\0\0\0"))
+    fuses.otp.write(OTP_REVOKED.offset, b"\x03\0\0\0")
+    assert fuses.otp.revoked == 3
+
+
+def test_the_debug_lock_is_any_of_its_bits() -> None:
+    for bit in range(32):
+        fuses = Fuses()
+        assert not fuses.otp.debug_locked
+        fuses.otp.burn_word(OTP_DEBUG_LOCK.offset, 1 << bit)
+        assert fuses.otp.debug_locked
+
+
+def test_a_tamper_event_hides_the_secret_over_a_reset() -> None:
+    fuses = Fuses()
+    fuses.otp.write(SECRET, b"\x5a" * 32)
+    fuses.otp.tampered = True
+    fuses.otp.reset()
+    assert [fuses.otp.word(SECRET + at) for at in range(0, 32, 4)] == [0] * 8
+    fuses.otp.burn_word(SECRET, 0xFFFF_FFFF)  # zeroisation needs no look
+    fuses.otp.tampered = False
+    assert fuses.otp.word(SECRET) == 0xFFFF_FFFF
 
 
 def test_a_write_never_clears() -> None:

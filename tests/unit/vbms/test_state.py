@@ -13,11 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellward.core.errors import CellwardError, Code, FormatRefused
-from cellward.core.slots import BMS_M33, BMS_M33_18S, ERASED, OTP_SIZE
+from cellward.core.slots import BMS_M33, BMS_M33_18S, DATA_BANK, ERASED, OTP_SIZE
 from cellward.ports.module import Conditions
 from cellward.vbms import state as state_module
-from cellward.vbms.nor import flash_size
+from cellward.vbms.cut import Cuts
+from cellward.vbms.nor import Nor, flash_size
+from cellward.vbms.otp import Otp
 from cellward.vbms.pack import CAPACITY_UC, Pack
+from cellward.vbms.sensors import LATCH_SIZE
 from cellward.vbms.state import FLASH_OFFSET, HEADER, PACK_OFFSET, StateFile, create, file_size
 
 
@@ -143,6 +146,19 @@ def test_any_bytes_are_a_pack(path: Path, raw: bytes) -> None:
     assert len(pack.telemetry().cells_mv) == 12
     state.save_pack(pack)
     state.close()
+
+
+def test_the_latch_and_the_data_flash_are_kept(path: Path) -> None:
+    state = StateFile(path)
+    assert bytes(state.latch) == bytes(LATCH_SIZE)
+    state.latch[:] = b"\x12\0\0\0"
+    Nor(BMS_M33, state.flash, Cuts()).program(DATA_BANK, 8, b"eternity")
+    Otp(state.fuses, Cuts()).burn_word(OTP_SIZE - 4, 0xFFFF_FFFF)
+    state.close()
+    again = StateFile(path)
+    assert bytes(again.latch) == b"\x12\0\0\0"
+    assert Nor(BMS_M33, again.flash, Cuts()).read(DATA_BANK, 8, 8) == b"eternity"
+    again.close()
 
 
 def test_the_pack_is_carried_over(path: Path) -> None:
