@@ -70,19 +70,21 @@ static uint32_t store(uint32_t count, const struct place *place)
     return differ == 0 ? STATUS_OK : STATUS_FLASH_READBACK;
 }
 
-static uint32_t raise_epoch(uint32_t epoch)
+/* A fuse that does not burn now is asked again at the next boot: the count is stored all the same. */
+static void raise_epoch(uint32_t epoch)
 {
-    return otp_raise(OTP_BOOT_EPOCH_OFFSET, OTP_BOOT_EPOCH_SIZE, epoch);
+    (void)otp_raise(OTP_BOOT_EPOCH_OFFSET, OTP_BOOT_EPOCH_SIZE, epoch);
 }
 
 /* The flash cannot be relied on: the fuse first, so that the count is new even if nothing is stored. */
 static uint32_t next_epoch(uint32_t epoch)
 {
     static const struct place fresh = {.page = 0, .next = 0};
-    if (raise_epoch(epoch + 1u) != STATUS_OK) {
-        return BOOT_COUNT_LAST; /* no fuse is left, or none burns */
+    if (epoch >= OTP_BOOT_EPOCH_SIZE * 8u) {
+        return BOOT_COUNT_LAST;
     }
     const uint32_t count = (epoch + 1u) * BOOTS_PER_EPOCH;
+    raise_epoch(epoch + 1u);
     (void)store(count, &fresh);
     return count;
 }
@@ -106,5 +108,6 @@ uint32_t boot_count_next(void)
     }
     /* The first count of an epoch is stored before the fuse is burned: a cut between the two loses
      * neither, and the boot that was cut has told nobody its count. */
-    return raise_epoch(count / BOOTS_PER_EPOCH) == STATUS_OK ? count : BOOT_COUNT_LAST;
+    raise_epoch(count / BOOTS_PER_EPOCH);
+    return count;
 }

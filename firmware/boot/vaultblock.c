@@ -14,6 +14,7 @@
 #define AES_KEY_SIZE 16u
 #define NONCE_SIZE 16u
 #define TAG_SIZE DIGEST_SIZE
+#define ERASED_WORD 0xFFFFFFFFu
 
 enum block_offset {
     AT_NAME = 4,
@@ -94,7 +95,8 @@ static uint32_t judge(uint32_t name, const uint8_t vault_key[SECRET_SIZE], const
 {
     const uint32_t length = read_u32(block + AT_LENGTH);
     const uint32_t committed = committed_counter(name);
-    if (bytes_differ(block, MAGIC, sizeof MAGIC) != 0) {
+    /* The magic alone is what a cut left of the phrase that is written last. */
+    if (bytes_differ(block, MAGIC, sizeof MAGIC) != 0 || read_u32(block + AT_NAME) == ERASED_WORD) {
         return STATUS_VAULT_MISSING;
     }
     if (length == 0 || length > LINK_MAX_VALUE) {

@@ -1,26 +1,14 @@
 /* Unit tests of what the ROM, the loader and the app are made of, against fake hardware. */
-#include <stdio.h>
 #include <string.h>
 
 #include "app/limits.h"
 #include "app/monitor.h"
 #include "app/selftest.h"
-#include "fake_module.h"
+#include "check.h"
 #include "verify/crypto.h"
 
 const uint32_t board_where = WHERE_APP;
 const struct limits limits = APP_LIMITS;
-
-static const char *running;
-static uint32_t failures;
-
-#define CHECK(condition)                                                                             \
-    do {                                                                                             \
-        if (!(condition)) {                                                                          \
-            printf("%s:%d: %s: %s\n", __FILE__, __LINE__, running, #condition);                      \
-            failures++;                                                                              \
-        }                                                                                            \
-    } while (0)
 
 /* --- trailer and flash --- */
 static void put_trailer(uint32_t bank, uint8_t copy_done, uint8_t image_ok, uint32_t magic)
@@ -335,11 +323,7 @@ static void sha256_of_the_standard(void)
 
 int main(void)
 {
-    static const struct {
-        const char *name;
-        void (*run)(void);
-    } tests[] = {
-#define TEST(function) {#function, function}
+    static const struct test tests[] = {
         TEST(trailer_states_follow_the_table),
         TEST(flags_are_programmed_once),
         TEST(counter_is_a_thermometer),
@@ -357,17 +341,6 @@ int main(void)
         TEST(a_welded_contactor_is_told_once),
         TEST(fewer_cells_than_built_for_are_no_bus_fault),
         TEST(sha256_of_the_standard),
-#undef TEST
     };
-    const uint32_t count = sizeof tests / sizeof tests[0];
-    uint32_t failed = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const uint32_t before = failures;
-        running = tests[i].name;
-        fake_reset();
-        tests[i].run();
-        failed += failures != before;
-    }
-    printf("%u passed, %u failed\n", count - failed, failed);
-    return failed != 0;
+    return run_tests(tests, sizeof tests / sizeof tests[0]);
 }

@@ -20,6 +20,7 @@ NONCE_SIZE = 16
 HEAD_SIZE = 36
 TAG_SIZE = 32
 MAX_VALUE = 1024
+_ERASED = b"\xff" * 4
 
 
 class Name(IntEnum):
@@ -62,7 +63,7 @@ def open_page(name: Name, vault_key: bytes, page: bytes, committed: int) -> Bloc
     Raises FormatRefused (vault.missing) where no block is, TrustRefused (vault.seal) for a wrong tag,
     name or length, TrustRefused (vault.counter) for a block that is too old or too new.
     """
-    if page[:4] != MAGIC:
+    if page[:4] != MAGIC or page[4:8] == _ERASED:  # the magic alone: a write that was cut
         raise FormatRefused(Code.VAULT_MISSING, _subject(name), expected="a block", found="none")
     if len(page) < HEAD_SIZE + 1 + TAG_SIZE:
         raise _unsealed(name)
