@@ -79,6 +79,7 @@ from tests.unit.vbms.thumb import SPIN, UNDEFINED, copy, idle, jump, milestone, 
         (mov(0, RAM_BASE + 1) + jump(0), RAM_BASE),
         (mov(0, INACTIVE_BASE + 1) + jump(0), INACTIVE_BASE),
         (mov(0, PACK_BASE + 1) + jump(0), PACK_BASE),
+        (copy(LINK_TX_BASE + 0x1000, RAM_BASE), LINK_TX_BASE + 0x1000),
         (poke(SYS_BASE + 0x40, 0), SYS_BASE + 0x40),
         (poke(SYS_BASE + Sys.BANK, 0), SYS_BASE + Sys.BANK),
         (poke(OTP_BASE, 1), OTP_BASE),
@@ -325,18 +326,18 @@ def test_each_bit_of_protect_locks_its_own(bench: Bench, active: int, bits: int,
         "revocation": (DATA_BANK, DataPage.REVOCATION.value * DATA_PAGE_SIZE),
         "rest": (DATA_BANK, (DataPage.REVOCATION.value + 1) * DATA_PAGE_SIZE),
     }
-    code = [poke(SYS_BASE + Sys.REMAP, active)]
+    protect = tell(FLASH_BASE + Flash.PROTECT)
+    code = [protect, poke(SYS_BASE + Sys.REMAP, active)]
     code += [poke(FLASH_BASE + Flash.PROTECT, value) for value in (bits, 0)]
     for kind in (FlashCommand.PROGRAM, FlashCommand.ERASE):
         for bank, offset in places.values():
             code += [command(kind, bank, offset), FLASH_STATUS]
-    (report,) = bench.boot(*code, tell(FLASH_BASE + Flash.PROTECT), RUNNING, idle())
-    *statuses, protect = found(report)
+    (report,) = bench.boot(*code, protect, RUNNING, idle())
     word = {True: STATUS_WORDS[Code.FLASH_LOCKED], False: STATUS_OK}
-    assert statuses == [word[name in locked] for name in places] * 2
-    assert protect == bits & 15
+    statuses = [word[name in locked] for name in places] * 2
+    assert found(report) == [0, *statuses, bits & 15]
     bench.running.reset()
-    assert found(bench.running.reports()[0])[-1] == protect
+    assert found(bench.running.reports()[0])[0] == 0
 
 
 def test_data_flash_has_pages_of_its_own(bench: Bench) -> None:
