@@ -27,7 +27,8 @@ from cellward.vbms.sensors import LATCH_SIZE, TamperLatch
 
 CLOCK_PER_MS = 48_000
 TICK_MS = 10
-# Both banks full, both verified twice by ROM and loader, is about 400 million (81 M a digest).
+# Instructions until a boot must have settled; time idled away counts as what could have been done
+# in it. Both banks full, both verified twice by ROM and loader, is about 400 million (81 M a digest).
 BOOT_BUDGET = 1_000_000_000
 MAX_UNSETTLED_BOOTS = 16
 SETTLE_MS = 50
@@ -51,6 +52,7 @@ class Boot:
 
     cause: ResetCause
     outcome: Outcome | None = None
+    began_ms: int = 0
     instructions: int = 0
     settling: Outcome | None = None
     settling_since_ms: int = 0
@@ -266,7 +268,7 @@ class Machine:
         self._system.cause = cause
         if self.counter is not None:
             self.counter.reset()
-        self._boot = Boot(cause)
+        self._boot = Boot(cause, began_ms=self.pack.at_ms)
         self._boots.append(self._boot)
         self._unsettled += 1
         self._struck = False
@@ -362,7 +364,7 @@ class Machine:
             if halt is Halt.IDLE or self.pack.at_ms - boot.settling_since_ms >= SETTLE_MS:
                 boot.outcome = boot.settling
                 self._unsettled = 0
-        elif boot.outcome is None and boot.instructions > BOOT_BUDGET:
+        elif boot.outcome is None and self.pack.at_ms - boot.began_ms > BOOT_BUDGET // CLOCK_PER_MS:
             self._end(Outcome.HANG)
 
     def _strike(self) -> None:

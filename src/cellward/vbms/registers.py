@@ -11,7 +11,7 @@ ACTIVE_BASE = 0x0800_0000  # the bank chosen by REMAP
 # Several bits away from ACTIVE_BASE: no single glitch in a pointer leads from one bank to the other.
 INACTIVE_BASE = 0x0C60_0000  # the other bank, never executable
 DATA_BASE = 0x0B50_0000  # the data flash, read only and never executable
-RAM_BASE, RAM_SIZE = 0x2000_0000, 64 * 1024
+RAM_BASE, RAM_SIZE = 0x2000_0000, 64 * 1024  # never executable; outlives a reset, as on silicon
 
 SYS_BASE = 0x4000_0000
 FLASH_BASE = 0x4000_1000
@@ -147,7 +147,8 @@ WATCHDOG_KEY = 0xFEED_D09E
 
 class Tamper(IntEnum):
     """Sensors with a latch that outlives a power cut. A latched event resets the core at once, in
-    any state (ResetCause.TAMPER), and hides the device secret until it is cleared."""
+    any state (ResetCause.TAMPER), and hides the device secret until it is cleared. Without power it
+    is latched all the same (a battery of its own) and read after the next power-on."""
 
     LATCH = 0x00  # read: TamperSource bits
     CLEAR = 0x04  # write TAMPER_KEY: forget them; only while the lifecycle is tampered or later

@@ -1,6 +1,8 @@
 """The module link's decoders: what is encoded comes back, anything else is refused."""
 
+import re
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,8 +35,10 @@ from cellward.ports.linkvalues import (
     CutRequest,
     Data,
     EraseRequest,
+    FlipRequest,
     Nothing,
     ProgramRequest,
+    TamperRequest,
     decode_value,
     encode_value,
 )
@@ -110,6 +114,12 @@ def test_the_layout_is_the_documented_one() -> None:
     assert encode_value(CutRequest(-1, Torn.HALF)).hex() == "ff" * 8 + "0468616c66"
 
 
+def test_the_page_lists_every_operation() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "formats" / "module-link.md").read_text()
+    rows = re.findall(r"^\| ([0-9a-f]{2}) \| ([a-z ]+) \|", page, re.MULTILINE)
+    assert [int(number, 16) for number, _ in rows] == sorted(Operation)
+
+
 @pytest.mark.parametrize(
     ("kind", "raw"),
     [
@@ -118,6 +128,9 @@ def test_the_layout_is_the_documented_one() -> None:
         (EraseRequest, b"\x02a"),
         (EraseRequest, b"\x01\xff" + bytes(8)),  # no UTF-8
         (CutRequest, bytes(8) + b"\x04most"),  # no such way to tear
+        (TamperRequest, b"\x05laser"),  # no such sensor
+        (TamperRequest, b""),
+        (FlipRequest, b"\x01a" + bytes(15)),
         (Data, b"\xff\xff\xff\xff1234"),
         (Nothing, b"\x00"),
         (Conditions, bytes(16) + b"\x02" + bytes(52)),

@@ -436,6 +436,11 @@ def test_a_hang_is_judged_by_its_budget(bench: Bench, monkeypatch: pytest.Monkey
     assert bench.pack.at_ms == 6
 
 
+def test_firmware_that_idles_before_it_settles_hangs_too(bench: Bench) -> None:
+    (report,) = bench.boot(idle())
+    assert report.outcome is Outcome.HANG
+
+
 @pytest.mark.parametrize("load", [1, 100, 3 * CLOCK_PER_MS + 1])
 def test_the_watchdog_bites_and_opens_the_contactors(bench: Bench, load: int) -> None:
     close = poke(PACK_BASE + PackRegister.CONTACTOR_CONTROL, CONTACTOR_CLOSE)
