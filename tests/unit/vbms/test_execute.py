@@ -77,6 +77,7 @@ def full(bench: Bench) -> Bench:
         (EXEC_LOADER + EXEC_APP, LINK_RX_BASE),
         (EXEC_LOADER + EXEC_APP, LINK_TX_BASE),
     ],
+    ids=lambda value: f"0x{value:x}" if isinstance(value, int) else "",
 )
 def test_closed_to_the_core(full: Bench, before: bytes, target: int) -> None:
     if target in (RAM_BASE, LINK_TX_BASE):
@@ -98,6 +99,7 @@ def test_closed_to_the_core(full: Bench, before: bytes, target: int) -> None:
         (EXEC_LOADER + poke(SYS_BASE + Sys.LOCK, 1) + remap(1), LOADER),  # ignored: nothing changed
         (poke(SYS_BASE + Sys.LOCK, 1) + EXEC_APP, APP),  # a later stage opens the next one's slot
     ],
+    ids=lambda value: f"0x{value:x}" if isinstance(value, int) else "",
 )
 def test_open_to_the_core(full: Bench, before: bytes, target: int) -> None:
     full.boot(before, RUNNING, go(target))
