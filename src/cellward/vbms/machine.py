@@ -200,7 +200,6 @@ class Machine:
         self._await_answer()
         if self._mailbox.answer is not None:
             return self._mailbox.answer
-        self._mailbox.give_up()
         if not self.powered:
             raise ModuleRefused(
                 Code.POWER_CUT, "module", expected="power until the answer", found="a cut before it"
@@ -328,7 +327,7 @@ class Machine:
         """Run until the answer is there and what follows it has settled, or none will come: after a
         reset, ANSWER_IDLE_MS of idling or BOOT_BUDGET instructions."""
         boot, started, idled = self._boot, self._boot.instructions, 0
-        while self._cpu is not None and boot is self._boot and self._mailbox.waiting:
+        while self._cpu is not None and self._mailbox.waiting:
             before = self.pack.at_ms
             if self._step(self._cpu) is Halt.IDLE:
                 idled += self.pack.at_ms - before

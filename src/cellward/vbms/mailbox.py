@@ -25,7 +25,7 @@ class Mailbox:
 
     @property
     def waiting(self) -> bool:
-        """Whether a request was put that no answer was sent to yet."""
+        """Whether a request was put that no answer was sent to yet, and no reset has lost."""
         return self._waiting
 
     def put(self, request: bytes) -> None:
@@ -34,10 +34,6 @@ class Mailbox:
         self._length = len(request)
         self._waiting = True
         self.answer = None
-
-    def give_up(self) -> None:
-        """Nobody waits any longer; the request stays the module's until it is done with it."""
-        self._waiting = False
 
     def read(self, offset: int) -> int:
         if offset == Link.RX_LENGTH:

@@ -86,7 +86,7 @@ def test_work_without_idling_has_an_end(bench: Bench, monkeypatch: pytest.Monkey
 
 def test_a_second_answer_is_nobodys(bench: Bench) -> None:
     """It is not taken for the answer to the next request."""
-    bench.boot(RUNNING, answering(ECHO, DONE, mov(3, 4) + SEND, SEND))  # answers twice
+    bench.boot(RUNNING, answering(ECHO, DONE, mov(3, 4) + SEND, mov(3, 2) + SEND))  # answers twice
     assert bench.running.exchange(b"12345678") == b"1234"
     assert bench.running.exchange(b"abcdefgh") == b"abcd"
 
@@ -98,6 +98,12 @@ def test_a_late_answer_is_nobodys_either(bench: Bench, monkeypatch: pytest.Monke
     bench.running.run(100)
     monkeypatch.setattr(machine_module, "ANSWER_IDLE_MS", 100)
     assert bench.running.exchange(b"abcdefgh") == b"abcdefgh"
+
+
+def test_an_answer_is_given_once(bench: Bench) -> None:
+    bench.boot(RUNNING, answering(ECHO, DONE, SEND, idle()))
+    assert bench.running.exchange(b"12345678") == b"12345678"
+    silent(bench)
 
 
 def test_an_answer_without_a_request_is_lost(bench: Bench) -> None:

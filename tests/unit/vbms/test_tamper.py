@@ -81,7 +81,8 @@ def test_the_latch_outlives_power_and_waits_without_it(bench: Bench) -> None:
     bench.boot(CAUSE, LATCH, SECRET, RUNNING, idle())
     bench.running.power_off()
     bench.running.tamper(TamperSource.VOLTAGE)
-    assert not bench.running.powered
+    assert (bench.running.powered, bench.running.outcome) == (False, Outcome.OFF)
+    assert len(bench.running.reports()) == 1
     bench.running.power_on()
     (report,) = bench.running.reports()
     assert (report.cause, found(report)) == ("power", [0, TamperSource.VOLTAGE, *HIDDEN])
