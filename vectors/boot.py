@@ -8,7 +8,7 @@ root quorum are made here and forgotten. A case is a command of firmware/test/bo
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes
@@ -182,12 +182,24 @@ def vault_cases() -> Iterator[BootCase]:
     yield case(
         "counter-wraps", 0, (wrapped, b""), answer, "the block counter has 32 bits: it wraps, no carry"
     )
+    for name, unfit in (("sealed-no-value", b""), ("sealed-long-value", bytes(1025))):
+        yield case(
+            name,
+            5,
+            (block(0, key, 3, 5, unfit, nonce), b""),
+            refused["seal"],
+            "the right key, a wrong length",
+        )
+    reserved = block(0, key, 3, 5, value, nonce, reserved=1)
+    yield case("reserved", 5, (reserved, b""), refused["seal"], "the right key, a reserved byte")
     for name, length in (("no-value", 0), ("long-value", 1025), ("length-ones", 0xFFFFFFFF)):
         bad = good[:16] + length.to_bytes(4, "little") + good[20:]
         yield case(name, 5, (bad, b""), refused["seal"], f"a length of {length}")
 
 
-def block(name: int, vault_key: bytes, version: int, counter: int, value: bytes, nonce: bytes) -> bytes:
+def block(
+    name: int, vault_key: bytes, version: int, counter: int, value: bytes, nonce: bytes, *, reserved: int = 0
+) -> bytes:
     numbers = b"".join(number.to_bytes(4, "little") for number in (version, counter, len(value)))
     key, first = expand(vault_key, b"vault encrypt" + bytes([name]), 16), int.from_bytes(nonce[12:], "big")
     sealed = b""
@@ -195,7 +207,7 @@ def block(name: int, vault_key: bytes, version: int, counter: int, value: bytes,
         counter_block = nonce[:12] + ((first + index // 16) % 2**32).to_bytes(4, "big")
         one = Cipher(algorithms.AES(key), modes.CTR(counter_block)).encryptor()
         sealed += one.update(value[index : index + 16]) + one.finalize()
-    body = b"CWVB" + bytes([name, 0, 0, 0]) + numbers + nonce + sealed
+    body = b"CWVB" + bytes([name, 0, 0, reserved]) + numbers + nonce + sealed
     return body + mac(expand(vault_key, b"vault authenticate" + bytes([name])), body)
 
 
@@ -374,10 +386,22 @@ def slot_cases(roots: Roots) -> Iterator[BootCase]:
     )
 
 
+def burn_cases(roots: Roots) -> Iterator[BootCase]:
+    good = roots.sign(SLOTS[0], 2, 3, (0, 1))
+    case = revoke("", good, ("otp.one_way", 0), "fuses that do not burn", quorum=roots.quorum(2, 3))
+    for how in ("stuck", "locked"):
+        yield replace(case, name=f"revoke-{how}", command=f"revoke_{how}")
+    done, kept = ("ok", "0x1", "0"), ("flash.locked", "0x1", "1")
+    yield replace(case, name="carry", command="carry", answer=done, reason="burned, then erased")
+    yield replace(
+        case, name="carry-closed", command="carry_closed", answer=kept, reason="burned, and still there"
+    )
+
+
 def format_cases(roots: Roots) -> Iterator[BootCase]:
     good, quorum = roots.sign(SLOTS[0], 2, 3, (0, 2)), roots.quorum(2, 3)
     points, entries = roots.points(3), [good[-130:-65], good[-65:]]
-    h = SLOTS[0]
+    h, five = SLOTS[0], sorted([*roots.points(4), b"\4" * 65])
     rows = (
         ("empty", b"", "nothing"),
         ("short-head", good[:39], "39 bytes"),
@@ -390,7 +414,7 @@ def format_cases(roots: Roots) -> Iterator[BootCase]:
         ("no-threshold", body(0, 3, 2, h, points, entries), "m = 0"),
         ("threshold-above-n", body(4, 3, 3, h, points, [*entries, entries[1]]), "m = 4 of 3"),
         ("no-keys", body(0, 0, 0, h, [], []), "n = 0"),
-        ("five-keys", body(2, 5, 2, h, [*points, *points[:2]], entries), "n = 5"),
+        ("five-keys", body(2, 5, 2, h, five, entries), "n = 5"),
         ("too-few", body(2, 3, 1, h, points, entries[:1]), "k below m"),
         ("too-many", body(2, 3, 4, h, points, [*entries, *entries]), "k above n"),
         (
@@ -434,7 +458,7 @@ def count_cases() -> Iterator[BootCase]:
 def cases() -> tuple[BootCase, ...]:
     roots = Roots()
     groups = (key_cases(), record_cases(), vault_cases(), count_cases())
-    revocations = (signature_cases(roots), slot_cases(roots), format_cases(roots))
+    revocations = (signature_cases(roots), slot_cases(roots), burn_cases(roots), format_cases(roots))
     return tuple(case for group in (*groups, *revocations) for case in group)
 
 

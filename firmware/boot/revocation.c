@@ -79,8 +79,8 @@ uint32_t revocation_decode(const uint8_t *data, uint32_t size, struct revocation
     const uint32_t m = data[AT_THRESHOLD];
     const uint32_t n = data[AT_KEYS];
     const uint32_t k = data[AT_SIGNATURES];
-    if (n == 0 || n > KEYS_MAX || m == 0 || m > n || k < m || k > n) {
-        return malformed(why, KEYS_MAX, (m << 16) | (n << 8) | k);
+    if (m == 0 || k < m || n < k || n > KEYS_MAX) {
+        return malformed(why, KEYS_MAX, n);
     }
     const uint32_t whole = AT_POINTS + n * P256_POINT_SIZE + k * ENTRY_SIZE;
     if (size != whole) {

@@ -69,21 +69,33 @@ __attribute__((used)) static _Noreturn void zeroised(void)
 
 /*
  * The loop that wipes runs in registers alone: the stack it was called on is wiped too, so nothing
- * returns from it, and what follows starts on a stack of zeros.
+ * returns from it, and what follows starts on a stack of zeros. The registers may hold what the core
+ * was reset from.
  */
 _Noreturn void tamper_zeroise(void)
 {
-    uint32_t at = RAM_BASE;
     tamper_burn_secret();
-    __asm volatile("movs r3, #0\n"
-                   "1: str r3, [%0], #4\n"
-                   "cmp %0, %1\n"
+    __asm volatile("mov r0, %0\n"
+                   "mov r1, %1\n"
+                   "mov r2, %2\n"
+                   "movs r3, #0\n"
+                   "1: str r3, [r0], #4\n"
+                   "cmp r0, r1\n"
                    "bne 1b\n"
-                   "msr msp, %2\n"
+                   "msr msp, r2\n"
+                   "mov r4, r3\n"
+                   "mov r5, r3\n"
+                   "mov r6, r3\n"
+                   "mov r7, r3\n"
+                   "mov r8, r3\n"
+                   "mov r9, r3\n"
+                   "mov r10, r3\n"
+                   "mov r11, r3\n"
+                   "mov r12, r3\n"
                    "b zeroised\n"
-                   : "+r"(at)
-                   : "r"(RAM_BASE + RAM_SIZE), "r"(__stack_top)
-                   : "r3", "memory");
+                   :
+                   : "r"(RAM_BASE), "r"(RAM_BASE + RAM_SIZE), "r"(__stack_top)
+                   : "r0", "r1", "r2", "r3", "memory");
     __builtin_unreachable();
 }
 #endif

@@ -87,8 +87,8 @@ static verdict seal_verdict(uint32_t name, const uint8_t vault_key[SECRET_SIZE],
 {
     uint8_t tag[TAG_SIZE];
     tag_of(name, vault_key, block, AT_VALUE + length, tag);
-    const uint32_t form = (read_u32(block + AT_NAME) ^ name) | bytes_differ(block, MAGIC, sizeof MAGIC);
-    return verdict_of(form | bytes_differ(tag, block + AT_VALUE + length, sizeof tag));
+    const uint32_t other_name = read_u32(block + AT_NAME) ^ name;
+    return verdict_of(other_name | bytes_differ(tag, block + AT_VALUE + length, sizeof tag));
 }
 
 static uint32_t judge(uint32_t name, const uint8_t vault_key[SECRET_SIZE], const uint8_t *block)

@@ -223,7 +223,8 @@ static void do_write(char **words)
     free(value.data);
 }
 
-/* revoke DATA QUORUM SLOTS REVOKED DEVELOPMENT LIFECYCLE IN_USE: status and the revoked fuses */
+/* revoke DATA QUORUM SLOTS REVOKED DEVELOPMENT LIFECYCLE IN_USE: status and the revoked fuses.
+ * revoke_stuck: fuses that say yes and do not burn; revoke_locked: that say no. */
 static void do_revoke(char **words)
 {
     const struct bytes data = hex(words[0]);
@@ -239,6 +240,40 @@ static void do_revoke(char **words)
     printf("0x%" PRIx32, fake.fuses[OTP_REVOKED_OFFSET / 4]);
     free(data.data);
     free(in_use.data);
+}
+
+static void do_revoke_stuck(char **words)
+{
+    fake.otp_broken = 1;
+    do_revoke(words);
+}
+
+static void do_revoke_locked(char **words)
+{
+    fake.burn_limit = 0;
+    do_revoke(words);
+}
+
+/* carry (words as revoke): the same from the page; status, revoked fuses, whether the page still waits.
+ * carry_closed: a flash that cannot be erased. */
+static void do_carry(char **words)
+{
+    const struct bytes data = hex(words[0]);
+    struct refusal why = {0};
+    uint8_t *const page = fake.data + DATA_PAGE_REVOCATION * DATA_PAGE_SIZE;
+    put_fuses(OTP_ROOT_QUORUM_OFFSET, words[1], OTP_ROOT_QUORUM_SIZE);
+    put_fuses(OTP_SLOT_KEYS_OFFSET, words[2], OTP_SLOT_KEYS_SIZE);
+    write_u32(page, data.size);
+    memcpy(page + 4, data.data, data.size);
+    print_status(revocation_carry_out(NULL, 0, &why));
+    printf("0x%" PRIx32 " %" PRIu32, fake.fuses[OTP_REVOKED_OFFSET / 4], revocation_waits());
+    free(data.data);
+}
+
+static void do_carry_closed(char **words)
+{
+    fake.flash_closed = 1;
+    do_carry(words);
 }
 
 /* decode DATA: status of the revocation's format */
@@ -269,6 +304,8 @@ static const struct {
     {"hkdf", do_hkdf, 4}, {"hmac", do_hmac, 2},   {"ladder", do_ladder, 1}, {"record", do_record, 8},
     {"open", do_open, 5}, {"write", do_write, 7}, {"revoke", do_revoke, 7}, {"decode", do_decode, 1},
     {"count", do_count, 3},
+    {"revoke_stuck", do_revoke_stuck, 7}, {"revoke_locked", do_revoke_locked, 7},
+    {"carry", do_carry, 7}, {"carry_closed", do_carry_closed, 7},
 };
 
 static void answer(char *line)

@@ -23,6 +23,7 @@ void fake_reset(void)
     memset(fake.data, 0xFF, sizeof fake.data);
     fake.cut_after = UINT32_MAX;
     fake.trng = 0x1234567;
+    fake.trng_words = UINT32_MAX;
     fake.burn_limit = UINT32_MAX;
     *fake_pack(REG_PACK_FRONT_END_ID) = FRONT_END_ID_VALUE;
     *fake_pack(REG_PACK_CELL_COUNT) = CELLS;
@@ -78,7 +79,10 @@ uint32_t reg_read(uint32_t address)
         return address == REG_PACK_CONTACTOR_STATE && fake.welded ? 1 : *fake_pack(address);
     }
     if (address == REG_TRNG) {
-        fake.trng = fake.trng_stuck ? fake.trng : fake.trng * 1664525u + 1013904223u;
+        if (fake.trng_words != 0) {
+            fake.trng = fake.trng * 1664525u + 1013904223u;
+            fake.trng_words--;
+        }
         return fake.trng;
     }
     if (address == REG_TAMPER_LATCH) {

@@ -26,7 +26,7 @@ struct fake_module {
     uint32_t torn;       /* FAKE_TORN_ */
     jmp_buf cut;
     uint32_t trng;       /* next word; steps unless it is stuck */
-    uint32_t trng_stuck;
+    uint32_t trng_words; /* that are drawn before it is stuck */
     uint32_t tamper;
     uint32_t milestones; /* bit n: milestone n was reported */
     uint32_t fuses[0x200 / 4];

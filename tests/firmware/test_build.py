@@ -142,9 +142,10 @@ def test_what_is_there_already_is_not_fetched_again(tmp_path: Path) -> None:
 # The binaries ---------------------------------------------------------------------------------------
 
 
-def test_host_unit_tests_pass_under_the_sanitizers() -> None:
+@pytest.mark.parametrize("program", ["unit", "unit_boot"])
+def test_host_unit_tests_pass_under_the_sanitizers(program: str) -> None:
     built("host")
-    done = subprocess.run([FIRMWARE / "build/host/unit"], capture_output=True, text=True, check=False)
+    done = subprocess.run([FIRMWARE / "build/host" / program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.fullmatch(r"\d+ passed, 0 failed\n", done.stdout)
 
