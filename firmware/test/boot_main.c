@@ -177,6 +177,7 @@ static void do_record(char **words)
                                   number(words[4]),          {v[0], v[1], read_u16(v + 2), read_u32(v + 4)},
                                   digest.data};
     uint8_t out[RECORD_SIZE];
+    memset(out, 0xA5, sizeof out);
     record_make(&record, key.data, out);
     print(out, sizeof out);
     free(version.data);

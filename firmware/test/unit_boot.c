@@ -59,8 +59,10 @@ static void any_thermometer_is_raised(void)
     CHECK(otp_raise(OTP_VAULT_KEYS_OFFSET, OTP_VAULT_KEYS_SIZE, 256) == STATUS_OK);
     CHECK(otp_raise(OTP_VAULT_KEYS_OFFSET, OTP_VAULT_KEYS_SIZE, 257) == STATUS_OTP_ONE_WAY);
     CHECK(otp_thermometer(OTP_BOOT_EPOCH_OFFSET, OTP_BOOT_EPOCH_SIZE) == 0); /* the next fuses */
+    fake.fuses[OTP_BOOT_EPOCH_OFFSET / 4] = 1;
+    CHECK(otp_thermometer(OTP_VAULT_KEYS_OFFSET, OTP_VAULT_KEYS_SIZE) == 256);
     fake.otp_broken = 1;
-    CHECK(otp_raise(OTP_BOOT_EPOCH_OFFSET, OTP_BOOT_EPOCH_SIZE, 1) == STATUS_OTP_ONE_WAY);
+    CHECK(otp_raise(OTP_BOOT_EPOCH_OFFSET, OTP_BOOT_EPOCH_SIZE, 2) == STATUS_OTP_ONE_WAY);
 }
 
 static void lifecycle_is_the_highest_byte(void)
@@ -99,6 +101,38 @@ static void the_data_flash_has_pages_of_its_own(void)
 }
 
 /* --- keys --- */
+static uint32_t unfit;    /* so many candidates for the update scalar come out as all ones */
+static uint32_t attempts; /* derived */
+
+void __real_hkdf_expand(const uint8_t *prk, const void *info, uint32_t info_size, uint8_t *out, uint32_t size);
+void __wrap_hkdf_expand(const uint8_t *prk, const void *info, uint32_t info_size, uint8_t *out, uint32_t size);
+
+void __wrap_hkdf_expand(const uint8_t *prk, const void *info, uint32_t info_size, uint8_t *out, uint32_t size)
+{
+    __real_hkdf_expand(prk, info, info_size, out, size);
+    if (info_size == 7 && memcmp(info, "update", 6) == 0) {
+        CHECK(((const uint8_t *)info)[6] == attempts);
+        if (attempts++ < unfit) {
+            memset(out, 0xFF, size);
+        }
+    }
+}
+
+static void the_first_fit_candidate_is_the_scalar(void)
+{
+    static const uint32_t rejected[] = {0, 1, 5, 255, 256};
+    struct handover keys;
+    uint8_t rom_record[SECRET_SIZE];
+    for (uint32_t i = 0; i < sizeof rejected / sizeof rejected[0]; i++) {
+        attempts = 0;
+        unfit = rejected[i];
+        ladder_rom(KEY, &keys, rom_record);
+        CHECK(attempts == (unfit < 256 ? unfit + 1 : 256));
+        CHECK(all_are(keys.update_scalar, 0, SECRET_SIZE) == (unfit == 256));
+    }
+    unfit = 0;
+}
+
 static void a_scalar_lies_between_0_and_n(void)
 {
     uint8_t order[SECRET_SIZE] = {0xFF, 0xFF, 0xFF, 0xFF, 0,    0,    0,    0,    0xFF, 0xFF, 0xFF,
@@ -128,6 +162,7 @@ static void the_ladder_hands_on_only_what_is_the_next_stage_s(void)
     uint8_t loader_record[SECRET_SIZE];
     uint8_t vault[SECRET_SIZE];
     memset(&keys, 0, sizeof keys);
+    attempts = 0;
     ladder_rom(KEY, &keys, rom_record);
     CHECK(all_are(keys.report_key, 0, SECRET_SIZE) && all_are(keys.vault_key, 0, SECRET_SIZE));
     CHECK(!all_are(keys.update_scalar, 0, SECRET_SIZE) && !all_are(keys.stage_key, 0, SECRET_SIZE));
@@ -738,6 +773,7 @@ int main(void)
         TEST(lifecycle_is_the_highest_byte),
         TEST(the_data_flash_has_pages_of_its_own),
         TEST(a_scalar_lies_between_0_and_n),
+        TEST(the_first_fit_candidate_is_the_scalar),
         TEST(the_ladder_hands_on_only_what_is_the_next_stage_s),
         TEST(no_scalar_has_no_public_key),
         TEST(a_wipe_is_whole),
