@@ -8,8 +8,7 @@
 
 /* The highest count that is stored, and where the next one goes. */
 struct place {
-    uint32_t count;
-    uint32_t known; /* whether there is a count of this epoch or the next */
+    uint32_t count; /* 0: none of this epoch or the next */
     uint32_t page;
     uint32_t next; /* first entry behind the last one of the page that is not erased */
 };
@@ -27,21 +26,19 @@ static uint32_t offset_of(uint32_t page, uint32_t entry)
 static void scan(uint32_t page, uint32_t first, struct place *out)
 {
     uint32_t next = 0;
-    uint32_t best = 0;
-    uint32_t found = 0;
+    uint32_t best = 0; /* none: the first epoch of all gives no count */
     for (uint32_t entry = 0; entry < ENTRIES; entry++) {
         const uint32_t count = flash_word(DATA_BASE + offset_of(page, entry));
         const uint32_t complement = flash_word(DATA_BASE + offset_of(page, entry) + 4u);
         if ((count & complement) != ERASED_WORD) {
             next = entry + 1u;
         }
-        if (count == ~complement && count - first < 2u * BOOTS_PER_EPOCH && (found == 0 || count > best)) {
+        if (count == ~complement && count - first < 2u * BOOTS_PER_EPOCH && count > best) {
             best = count;
-            found = 1;
         }
     }
-    if (found != 0 && (out->known == 0 || best > out->count)) {
-        *out = (struct place){.count = best, .known = 1, .page = page, .next = next};
+    if (best > out->count) {
+        *out = (struct place){.count = best, .page = page, .next = next};
     }
 }
 
@@ -96,7 +93,7 @@ uint32_t boot_count_next(void)
     for (uint32_t page = 0; page < PAGES; page++) {
         scan(page, epoch * BOOTS_PER_EPOCH, &place);
     }
-    if (place.known == 0) {
+    if (place.count == 0) {
         return next_epoch(epoch);
     }
     if (place.count >= BOOT_COUNT_LAST) {

@@ -117,7 +117,8 @@ static uint8_t torn_byte(uint32_t i, uint32_t size, uint8_t before, uint8_t afte
 static void change(uint8_t *cell, const uint8_t *wanted, uint32_t size)
 {
     const uint32_t cut = cut_now();
-    for (uint32_t i = 0; i < size && !fake.flash_broken; i++) {
+    const uint32_t works = fake.flash_broken == 0 ? size : fake.flash_broken == FAKE_HALF_BROKEN ? size / 2 : 0;
+    for (uint32_t i = 0; i < works; i++) {
         cell[i] = cut ? torn_byte(i, size, cell[i], wanted[i]) : wanted[i];
     }
     if (cut) {

@@ -6,6 +6,7 @@
 
 #include "app/pack.h"
 
+enum { FAKE_HALF_BROKEN = 2 };
 enum { FAKE_EVENTS = 16, FAKE_REGISTERS = 0x100 };
 
 /* What a cut leaves of an operation: nothing of it, the first half, or some of its bits. */
@@ -36,7 +37,7 @@ struct fake_module {
     uint32_t unlocked;
     uint32_t flash[8];
     uint32_t otp[8];
-    uint32_t flash_broken; /* programs say yes and do nothing */
+    uint32_t flash_broken; /* commands say yes and do nothing, or half (FAKE_HALF_BROKEN) */
     uint32_t flash_closed; /* commands are refused */
     uint32_t otp_broken;   /* burns say yes and do nothing */
     uint32_t pack[FAKE_REGISTERS / 4];

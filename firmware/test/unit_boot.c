@@ -263,6 +263,17 @@ static void old_and_impossible_counts_are_not_believed(void)
     CHECK(read_u32(count_at(1, 5)) == 5 * BOOTS_PER_EPOCH + 10);
 }
 
+static void the_highest_count_of_a_page_is_the_last(void)
+{
+    raise_epoch(5);
+    put_count(0, 0, 5 * BOOTS_PER_EPOCH + 9);
+    put_count(0, 1, 5 * BOOTS_PER_EPOCH + 4);
+    CHECK(boot_count_next() == 5 * BOOTS_PER_EPOCH + 10);
+    fake_reset();
+    put_count(0, 0, 0); /* the first epoch of all is never used */
+    CHECK(boot_count_next() == BOOTS_PER_EPOCH && epoch() == 1);
+}
+
 static void counts_are_those_of_the_epoch_s_window(void)
 {
     raise_epoch(5);
@@ -282,8 +293,13 @@ static void a_flash_that_does_not_write_costs_an_epoch_a_boot(void)
     const uint32_t third = boot_count_next();
     CHECK(first < second && second < third && epoch() == 3);
     fake.flash_closed = 0;
-    fake.flash_broken = 1;
     CHECK(boot_count_next() > third && epoch() == 4);
+    for (uint32_t broken = 1; broken <= FAKE_HALF_BROKEN; broken++) {
+        fake_reset();
+        const uint32_t good = boot_count_next();
+        fake.flash_broken = broken;
+        CHECK(boot_count_next() == good + BOOTS_PER_EPOCH && epoch() == 2);
+    }
 }
 
 static void the_last_epoch_ends_in_a_count_that_stays(void)
@@ -780,6 +796,7 @@ int main(void)
         TEST(counts_rise_by_one_over_pages_and_epochs),
         TEST(lost_pages_cost_an_epoch_and_repeat_nothing),
         TEST(old_and_impossible_counts_are_not_believed),
+        TEST(the_highest_count_of_a_page_is_the_last),
         TEST(counts_are_those_of_the_epoch_s_window),
         TEST(a_flash_that_does_not_write_costs_an_epoch_a_boot),
         TEST(the_last_epoch_ends_in_a_count_that_stays),

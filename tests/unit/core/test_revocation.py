@@ -59,6 +59,13 @@ def test_a_quorum_has_its_form(threshold: int, points: tuple[int, ...]) -> None:
     assert refusal.value.code is Code.REVOCATION_FORMAT
 
 
+def test_a_quorum_has_at_most_four_keys() -> None:
+    five = tuple(sorted(key.public.spki[-65:] for key in (*ROOTS, Key.make())))
+    with pytest.raises(FormatRefused) as refusal:
+        Quorum(1, five)
+    assert refusal.value.code is Code.REVOCATION_FORMAT
+
+
 @pytest.mark.parametrize("point", [b"\2" + bytes(64), b"\4" + bytes(63), b""])
 def test_a_root_key_is_an_uncompressed_point(point: bytes) -> None:
     with pytest.raises(FormatRefused) as refusal:
