@@ -194,6 +194,7 @@ def image_format_header() -> str:
         _define("IMAGE_TLV_PROTECTED_MAGIC", image.TLV_PROTECTED_MAGIC, 4),
         _define("IMAGE_HEADER_SIZE", image.HEADER_SIZE, 2),
         _define("IMAGE_MAX_HEADER_SIZE", image.MAX_HEADER_SIZE, 4),
+        _define("IMAGE_FLAG_ENC_AES128", image.Flag.ENC_AES128.value),
         _define("IMAGE_ACCEPTED_FLAGS", image.ACCEPTED_FLAGS.value),
         _define("IMAGE_TLV_INFO_SIZE", image.TLV_INFO_SIZE, 2),
         _define("IMAGE_TLV_HEADER_SIZE", image.TLV_HEADER_SIZE, 2),

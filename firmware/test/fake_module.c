@@ -39,16 +39,80 @@ void fake_reset(void)
 const uint8_t *flash_at(uint32_t address)
 {
     if (in(address, ACTIVE_BASE, BANK_SIZE)) {
-        return fake.banks[0] + (address - ACTIVE_BASE);
+        return fake.banks[fake.active] + (address - ACTIVE_BASE);
     }
     if (in(address, INACTIVE_BASE, BANK_SIZE)) {
-        return fake.banks[1] + (address - INACTIVE_BASE);
+        return fake.banks[1 - fake.active] + (address - INACTIVE_BASE);
     }
     if (in(address, DATA_BASE, sizeof fake.data)) {
         return fake.data + (address - DATA_BASE);
     }
     fprintf(stderr, "flash_at 0x%08x\n", address);
     abort();
+}
+
+_Noreturn void reset(void)
+{
+    longjmp(fake.restart, 1);
+}
+
+static uint32_t rx_word(uint32_t offset)
+{
+    return (uint32_t)fake.rx[offset] | (uint32_t)fake.rx[offset + 1] << 8 | (uint32_t)fake.rx[offset + 2] << 16 |
+           (uint32_t)fake.rx[offset + 3] << 24;
+}
+
+static uint32_t misc_read(uint32_t address)
+{
+    switch (address) {
+    case REG_SYS_BANK:
+        return fake.active;
+    case REG_SYS_RETAIN:
+        return fake.retain;
+    case REG_LINK_RX_LENGTH:
+        return fake.rx_length;
+    default:
+        if (in(address, LINK_RX_BASE, LINK_BUFFER_SIZE - 3) && address % 4 == 0) {
+            return rx_word(address - LINK_RX_BASE);
+        }
+        fake.faults++;
+        return 0;
+    }
+}
+
+static void misc_write(uint32_t address, uint32_t value)
+{
+    switch (address) {
+    case REG_SYS_RETAIN:
+        fake.retain = value;
+        break;
+    case REG_SYS_IDLE:
+        *fake_pack(REG_PACK_TICK) += 10;
+        if (fake.idle != NULL) {
+            fake.idle();
+        }
+        break;
+    case REG_WATCHDOG_FEED:
+        fake.feeds += value == WATCHDOG_KEY;
+        break;
+    case REG_LINK_RX_DONE:
+        fake.rx_length = value == 1 ? 0 : fake.rx_length;
+        memset(fake.rx, 0xDD, sizeof fake.rx); /* the next request overwrites what was not copied */
+        break;
+    case REG_LINK_TX_LENGTH:
+        fake.faults += value == 0 || value > LINK_BUFFER_SIZE;
+        fake.tx_length = value;
+        fake.answers++;
+        break;
+    default:
+        if (in(address, LINK_TX_BASE, LINK_BUFFER_SIZE - 3) && address % 4 == 0) {
+            for (uint32_t i = 0; i < 4; i++) {
+                fake.tx[address - LINK_TX_BASE + i] = (uint8_t)(value >> (8 * i));
+            }
+        } else {
+            fake.faults++;
+        }
+    }
 }
 
 /* A cell or sensor that this pack does not have is a bus fault, as on the module. */
@@ -88,11 +152,7 @@ uint32_t reg_read(uint32_t address)
     if (address == REG_TAMPER_LATCH) {
         return fake.tamper;
     }
-    if (address == REG_SYS_BANK) {
-        return 0;
-    }
-    fake.faults++;
-    return 0;
+    return misc_read(address);
 }
 
 /* Whether this operation is the one that the power cut tears. */
@@ -127,6 +187,13 @@ static void change(uint8_t *cell, const uint8_t *wanted, uint32_t size)
     }
 }
 
+/* Who was written: what a test holds against what may be. */
+static void note_touch(uint32_t bank, uint32_t offset)
+{
+    fake.touched[bank]++;
+    fake.data_touched |= bank == DATA_BANK ? 1u << (offset / DATA_PAGE_SIZE) : 0u;
+}
+
 static uint8_t *bank_memory(uint32_t bank, uint32_t *size, uint32_t *page)
 {
     *size = bank == DATA_BANK ? DATA_SIZE : BANK_SIZE;
@@ -149,6 +216,7 @@ static void erase(void)
     } else {
         *status = STATUS_OK;
         memset(erased, FLAG_ERASED, sizeof erased);
+        note_touch(fake.flash[(REG_FLASH_BANK - REG_FLASH_UNLOCK) / 4], offset);
         change(memory + offset / page * page, erased, page);
     }
     fake.unlocked = 0;
@@ -176,6 +244,7 @@ static void program(void)
             *status = cell[i] == FLAG_ERASED ? *status : STATUS_FLASH_UNERASED;
         }
         if (*status == STATUS_OK) {
+            note_touch(fake.flash[(REG_FLASH_BANK - REG_FLASH_UNLOCK) / 4], offset);
             change(cell, wanted, sizeof wanted);
         }
     }
@@ -259,6 +328,6 @@ void reg_write(uint32_t address, uint32_t value)
     } else if (in(address, REG_PACK_FRONT_END_ID, FAKE_REGISTERS)) {
         write_pack(address, value);
     } else {
-        fake.faults++;
+        misc_write(address, value);
     }
 }

@@ -22,6 +22,18 @@ struct fake_event {
 struct fake_module {
     uint8_t banks[BANK_COUNT][BANK_SIZE];
     uint8_t data[DATA_SIZE];
+    uint32_t active;     /* bank mapped at ACTIVE_BASE; the other is at INACTIVE_BASE */
+    uint32_t retain;
+    uint8_t rx[LINK_BUFFER_SIZE];
+    uint32_t rx_length;
+    uint8_t tx[LINK_BUFFER_SIZE];
+    uint32_t tx_length;  /* of the answer, 0 until one is sent */
+    uint32_t answers;
+    uint32_t feeds;
+    void (*idle)(void);  /* called with every tick that is idled away */
+    jmp_buf restart;     /* where reset() goes */
+    uint32_t touched[BANK_COUNT + 1]; /* flash commands that were carried out, by bank */
+    uint32_t data_touched; /* bit n: page n of the data flash */
     uint32_t operations; /* flash commands and burns that were carried out */
     uint32_t cut_after;  /* this many; the next one is torn, then fake.cut is jumped to */
     uint32_t torn;       /* FAKE_TORN_ */

@@ -149,8 +149,8 @@ static uint32_t area_keep(struct area area, uint32_t magic, struct image *image,
     return STATUS_OK;
 }
 
-static uint32_t decode_header(const uint8_t *slot, uint32_t slot_size, struct image *out,
-                              uint32_t *protected_size, struct refusal *why)
+uint32_t image_decode_header(const uint8_t *slot, uint32_t slot_size, struct image *out,
+                             uint32_t *protected_size, struct refusal *why)
 {
     if (slot_size < IMAGE_HEADER_SIZE || slot_size > SLOT_SIZE_MAX) {
         return refuse(why, STATUS_IMAGE_SIZE, IMAGE_HEADER_SIZE, slot_size);
@@ -165,12 +165,12 @@ static uint32_t decode_header(const uint8_t *slot, uint32_t slot_size, struct im
     out->version = (struct image_version){slot[AT_MAJOR], slot[AT_MINOR], read_u16(slot + AT_REVISION),
                                           read_u32(slot + AT_BUILD)};
     *protected_size = read_u16(slot + AT_PROTECTED_SIZE);
-    const uint32_t flags = read_u32(slot + AT_FLAGS);
+    out->flags = read_u32(slot + AT_FLAGS);
     if (out->header_size < IMAGE_HEADER_SIZE || out->header_size > IMAGE_MAX_HEADER_SIZE) {
         return refuse(why, STATUS_IMAGE_HEADER, IMAGE_HEADER_SIZE, out->header_size);
     }
-    if ((flags & ~IMAGE_ACCEPTED_FLAGS) != 0) {
-        return refuse(why, STATUS_IMAGE_FLAGS, IMAGE_ACCEPTED_FLAGS, flags);
+    if ((out->flags & ~IMAGE_ACCEPTED_FLAGS) != 0) {
+        return refuse(why, STATUS_IMAGE_FLAGS, IMAGE_ACCEPTED_FLAGS, out->flags);
     }
     const uint32_t around = out->header_size + *protected_size + IMAGE_TLV_INFO_SIZE;
     const uint32_t most = slot_size > around ? slot_size - around : 0;
@@ -188,7 +188,7 @@ uint32_t image_decode(const uint8_t *slot, uint32_t slot_size, struct image *out
     uint32_t protected_size;
 
     *out = (struct image){0};
-    uint32_t status = decode_header(slot, slot_size, out, &protected_size, why);
+    uint32_t status = image_decode_header(slot, slot_size, out, &protected_size, why);
     if (status != STATUS_OK) {
         return status;
     }

@@ -43,6 +43,7 @@ struct image {
     uint32_t header_size;
     uint32_t payload_size;
     uint32_t signed_size; /* header, payload and protected TLVs */
+    uint32_t flags;
     struct image_version version;
     struct tlv keyhash;
     struct tlv pubkey;
@@ -82,6 +83,11 @@ uint32_t refuse(struct refusal *why, uint32_t status, uint32_t expected, uint32_
 
 /* Step 1. `slot_size` at least IMAGE_HEADER_SIZE bytes are readable at `slot`. */
 uint32_t image_decode(const uint8_t *slot, uint32_t slot_size, struct image *out, struct refusal *why);
+
+/* The header alone, IMAGE_HEADER_SIZE bytes at `slot`: every size in it fits `slot_size`, which then
+ * need not be readable. */
+uint32_t image_decode_header(const uint8_t *slot, uint32_t slot_size, struct image *out,
+                             uint32_t *protected_size, struct refusal *why);
 
 /* The security counter an image claims, 0 without one. */
 uint32_t image_counter(const struct image *image);

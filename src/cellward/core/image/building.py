@@ -8,8 +8,18 @@ from functools import cached_property
 
 from cellward.core import wire
 from cellward.core.errors import Code
-from cellward.core.image.layout import MAGIC, TLV_INFO_SIZE, TLV_MAGIC, TLV_PROTECTED_MAGIC, Tlv, Version
+from cellward.core.image.layout import (
+    MAGIC,
+    TLV_INFO_SIZE,
+    TLV_MAGIC,
+    TLV_PROTECTED_MAGIC,
+    Flag,
+    Tlv,
+    Version,
+)
 from cellward.core.keys import PublicKey
+
+AES_BLOCK = 16
 
 
 class KeyFormat(StrEnum):
@@ -53,8 +63,15 @@ def build(
     hardware: tuple[bytes, bytes],
     header_size: int = 0x200,
     load_address: int = 0,
+    encrypted: bool = False,
 ) -> Unsigned:
-    """Header, payload and protected TLVs as imgtool writes them for -H, -s, --vid and --cid."""
+    """Header, payload and protected TLVs as imgtool writes them for -H, -s, --vid and --cid.
+
+    `encrypted`: for image.encrypt after signing, as imgtool's -E: the flag is under the signature, and
+    the payload is filled up to whole AES blocks. `header_size` must then be a multiple of 16.
+    """
+    if encrypted:
+        payload = payload + bytes(-(header_size + len(payload)) % AES_BLOCK)
     vendor, klass = hardware
     protected = encode_area(
         TLV_PROTECTED_MAGIC,
@@ -71,7 +88,7 @@ def build(
             wire.u16(header_size),
             wire.u16(len(protected)),
             wire.u32(len(payload)),
-            wire.u32(0),  # flags
+            wire.u32(Flag.ENC_AES128 if encrypted else 0),
             version.encode(),
             wire.u32(0),  # pad
         )
