@@ -8,10 +8,8 @@ extern uint32_t __stack_limit[], __stack_top[];
 int main(void);
 _Noreturn void start(void);
 void fault_entry(void);
-_Noreturn void fault(const uint32_t *frame);
+_Noreturn void fault(uint32_t pc);
 
-#define FRAME_PC 6u
-#define FRAME_WORDS 8u
 #define EXCEPTIONS 16u
 
 /* Every exception but reset is a fault here: nothing in the boot chain uses interrupts. */
@@ -41,22 +39,30 @@ _Noreturn void start(void)
     reset();
 }
 
-/* The handler runs on a fresh stack: the old one may be what faulted. */
+/* The handler runs on a fresh stack: the old one may be what faulted. The program counter is taken
+ * from the frame (its seventh word of eight) first, which may lie where the fresh stack grows; there
+ * is none where the stack pointer is not in RAM. */
 __attribute__((naked)) void fault_entry(void)
 {
-    __asm volatile("mrs r0, msp\n"
-                   "ldr r1, =__stack_top\n"
-                   "msr msp, r1\n"
-                   "b fault\n");
+    __asm volatile("mrs r1, msp\n"
+                   "movs r0, #0\n"
+                   "ldr r2, =__stack_top\n"
+                   "subs r3, r2, r1\n"
+                   "cmp r3, #32\n"
+                   "blo 1f\n"
+                   "cmp r3, %0\n"
+                   "bhi 1f\n"
+                   "ldr r0, [r1, #24]\n"
+                   "1: msr msp, r2\n"
+                   "b fault\n"
+                   :
+                   : "i"(RAM_SIZE));
 }
 
 /* Contactors first: whatever went wrong, the pack is off before it is told. */
-_Noreturn void fault(const uint32_t *frame)
+_Noreturn void fault(uint32_t pc)
 {
     contactors_open();
-    const uint32_t at = (uint32_t)frame;
-    const uint32_t last = RAM_BASE + RAM_SIZE - FRAME_WORDS * sizeof(uint32_t);
-    const uint32_t pc = at >= RAM_BASE && at <= last && at % 4u == 0 ? frame[FRAME_PC] : 0;
     event(reg_read(REG_SYS_BANK), STATUS_MODULE_FAULT, 0, pc);
     reset();
 }
