@@ -160,4 +160,3 @@ def _read(run_: Run, what: str, values: list[int]) -> None:
             assert re.fullmatch("running|recovery|reset|hang", what), what
             boot = run_.boots[-1]
             boot.outcome, boot.bank, boot.contactors_closed = what, BANKS[values[0]], bool(values[1])
-
