@@ -41,7 +41,8 @@ cellward module firmware build
 sign loader
 sign app
 cellward module create --state m1.module --hardware bms-m33 --serial M0001
-cellward module provision --state m1.module --firmware-key firmware.pem --loader loader.img --app app.img
+cellward module provision --state m1.module --firmware-key firmware.pem --loader loader.img --app app.img \
+    --register m1.registration
 inside cellward module boot --state m1.module
 inside cellward module boot --state m1.module --json >"$work/boot.json"
 grep -q '"outcome": "running"' "$work/boot.json"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cellward.adapters.http import HttpTransport
     from cellward.adapters.modulelink import LinkModule
     from cellward.adapters.pkcs11 import Token
+    from cellward.adapters.registration import RegistrationFile
     from cellward.adapters.sql import SqliteRegistry
     from cellward.publish.director import Director
     from cellward.publish.images import ImageRepository
@@ -35,6 +36,7 @@ __all__ = [
     "image_repository",
     "key_store",
     "read_file",
+    "registration_file",
     "registry",
     "repositories",
     "role_signer",
@@ -120,6 +122,13 @@ def running_module(state: Path) -> "LinkModule":
             advice=f"start one with `cellward module run --state {state}`",
         )
     return module
+
+
+def registration_file(path: Path) -> "RegistrationFile":
+    """What the plant keeps of a module; a file for its owner alone."""
+    from cellward.adapters.registration import RegistrationFile
+
+    return RegistrationFile(path, read_file, write_file)
 
 
 # --- the pack controller ---

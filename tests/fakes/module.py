@@ -22,13 +22,16 @@ from cellward.core.slots import (
     IMAGE_OK_FROM_END,
     OTP_DEBUG_LOCK,
     OTP_DEVELOPMENT,
+    OTP_DEVICE_SECRET,
     OTP_LIFECYCLE,
     OTP_REVOKED,
+    OTP_ROOT_QUORUM,
     OTP_SERIAL,
     OTP_SIZE,
     OTP_SLOT_KEYS,
     TRAILER_SIZE,
     WRITE_SIZE,
+    Fuse,
     Hardware,
     Lifecycle,
     Stage,
@@ -65,6 +68,8 @@ HEALTHY = Telemetry(
     balancing=False,
 )
 MAX_REQUEST = 4096
+SECRET_START = OTP_DEVICE_SECRET.offset
+SECRET_END = SECRET_START + OTP_DEVICE_SECRET.size
 LATE_FUSES = (OTP_LIFECYCLE, OTP_DEBUG_LOCK, OTP_REVOKED, OTP_DEVELOPMENT)
 
 
@@ -93,9 +98,10 @@ class FakeModule:
     # --- Module ---
 
     def status(self) -> ModuleStatus:
-        keys = [bytes(self.fuses[at : at + 32]) for at in range(0, OTP_SLOT_KEYS.size, 32)]
+        fuses = self._fuse(OTP_SLOT_KEYS)
+        keys = [fuses[at : at + 32] for at in range(0, OTP_SLOT_KEYS.size, 32)]
         burned_slots = max((slot + 1 for slot, key in enumerate(keys) if any(key)), default=0)
-        burned = bytes(self.fuses[OTP_SERIAL.offset : OTP_SERIAL.offset + OTP_SERIAL.size])
+        burned = self._fuse(OTP_SERIAL)
         return ModuleStatus(
             serial=burned.rstrip(b"\0").decode() or self.serial,
             hardware=self.hardware.name,
@@ -104,7 +110,7 @@ class FakeModule:
             active_bank=BANKS[self.active],
             counter=self.counter,
             slot_keys=tuple(keys[:burned_slots]),
-            revoked=0,
+            revoked=int.from_bytes(self._fuse(OTP_REVOKED), "little"),
             vendor_id=self.hardware.vendor_id,
             loader_class=self.hardware.class_id(Stage.LOADER),
             app_class=self.hardware.class_id(Stage.APP),
@@ -112,6 +118,9 @@ class FakeModule:
                 BankStatus(name, bytes(self.banks[i][-TRAILER_SIZE:])) for i, name in enumerate(BANKS)
             ),
             operations=self.operations,
+            development=int.from_bytes(self._fuse(OTP_DEVELOPMENT), "little"),
+            debug_locked=any(self._fuse(OTP_DEBUG_LOCK)),
+            root_quorum=self._fuse(OTP_ROOT_QUORUM),
         )
 
     def reports(self) -> tuple[BootReport, ...]:
@@ -178,9 +187,11 @@ class FakeModule:
         if offset % 4 or len(data) % 4 or not data:
             raise ModuleRefused(Code.FLASH_ALIGNMENT, "fuses")
         self._check_fuses(offset, data)
-        self._operate()
-        held = self.fuses[offset : offset + len(data)]
-        self.fuses[offset : offset + len(data)] = bytes(a | b for a, b in zip(held, data, strict=True))
+        for at in range(offset, offset + len(data), 4):
+            word, held = data[at - offset : at - offset + 4], self.fuses[at : at + 4]
+            if word != held:
+                self._operate()
+                self.fuses[at : at + 4] = bytes(a | b for a, b in zip(held, word, strict=True))
 
     def set_conditions(self, conditions: Conditions) -> None:
         self.measured = replace(
@@ -208,7 +219,7 @@ class FakeModule:
 
     def attach_debugger(self) -> None:
         self._check_power()
-        if any(self.fuses[OTP_DEBUG_LOCK.offset : OTP_DEBUG_LOCK.offset + OTP_DEBUG_LOCK.size]):
+        if any(self._fuse(OTP_DEBUG_LOCK)):
             self.tamper(TamperSource.DEBUG)
             raise ModuleRefused(Code.TAMPER, "debug port")
 
@@ -220,9 +231,11 @@ class FakeModule:
 
     # --- the inside ---
 
+    def _fuse(self, fuse: Fuse) -> bytes:
+        return bytes(self.fuses[fuse.offset : fuse.offset + fuse.size])
+
     def _lifecycle(self) -> Lifecycle:
-        word = self.fuses[OTP_LIFECYCLE.offset : OTP_LIFECYCLE.offset + OTP_LIFECYCLE.size]
-        return decode_lifecycle(int.from_bytes(word, "little"))
+        return decode_lifecycle(int.from_bytes(self._fuse(OTP_LIFECYCLE), "little"))
 
     def _check_fuses(self, offset: int, data: bytes) -> None:
         states, lifecycle = list(Lifecycle), self._lifecycle()
@@ -235,7 +248,7 @@ class FakeModule:
         for at in range(offset, offset + len(data), 4):
             word = int.from_bytes(data[at - offset : at - offset + 4], "little")
             held = int.from_bytes(self.fuses[at : at + 4], "little")
-            back = held & ~word != 0
+            back = held & ~word != 0 and not SECRET_START <= at < SECRET_END
             if at == OTP_LIFECYCLE.offset:
                 back = states.index(decode_lifecycle(word)) < states.index(lifecycle)
             if back:

@@ -71,6 +71,40 @@ def export(home: Home, role: str, token: str, output: Path | None) -> None:
     click.echo(f"wrote {output}")
 
 
+@keys.command("revoke-slot")
+@click.argument("key")
+@_token
+@click.option(
+    "--root-key",
+    "root_keys",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="PEM of every key of the quorum that the modules hold. [default: the root role's alone]",
+)
+@click.option("--root-threshold", type=click.IntRange(1, 4), default=1, show_default=True)
+@click.option(
+    "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write."
+)
+@click.pass_obj
+def revoke_slot(
+    home: Home, key: str, token: str, root_keys: tuple[Path, ...], root_threshold: int, output: Path
+) -> None:
+    """Revoke the firmware key KEY (PEM, or its SHA-256 in hex) in every module that is given the file.
+
+    Signed by the root role's key. There is no way back: a module that has taken it never boots what KEY
+    signed again.
+    """
+    from cellward.cli.keyfiles import key_hash, quorum
+    from cellward.core.revocation import Quorum
+    from cellward.sign.revocation import revoke
+
+    digest = key_hash(key)
+    root = bootstrap.key_store(home, token).signer(Role.ROOT)
+    known = quorum(root_threshold, root_keys) if root_keys else Quorum.of(1, (root.public_key,))
+    bootstrap.write_file(output, revoke(root, known, digest))
+    click.echo(f"wrote {output}: revokes key {digest.hex()[:16]}")
+
+
 def _show(rows: list[RoleKey], as_json: bool, *, init: bool) -> None:
     if as_json:
         click.echo(json.dumps([_facts(row, init) for row in rows], indent=2))

@@ -10,12 +10,11 @@ from typing import Any
 import click
 
 from cellward import bootstrap
-from cellward.core.errors import Code, FormatRefused, ModuleRefused
-from cellward.core.keys import PublicKey
+from cellward.cli.keyfiles import key_hash, quorum
+from cellward.core.errors import Code, ModuleRefused
 from cellward.core.slots import HARDWARE, Stage
 from cellward.ports.module import BootReport, Conditions, Module, Outcome, Telemetry, Torn
 
-KEY_FILE_LIMIT = 16 * 1024
 IMAGE_LIMIT = 4 * 1024 * 1024
 
 _state = click.option(
@@ -67,41 +66,81 @@ def create(state: Path, hardware: str, serial: str) -> None:
     multiple=True,
     help="A PEM public key, or the SHA-256 of one in hex. Repeat it for up to 4 slots.",
 )
+@click.option(
+    "--development-key",
+    "development_keys",
+    multiple=True,
+    help="The same, for the slots behind; a closed module does not take what such a key signs.",
+)
+@click.option(
+    "--root-key",
+    "root_keys",
+    multiple=True,
+    type=_file,
+    help="A PEM public key of the quorum that may revoke slot keys. Repeat it for up to 4.",
+)
+@click.option(
+    "--root-threshold",
+    type=click.IntRange(1, 4),
+    default=1,
+    show_default=True,
+    help="How many of them must sign.",
+)
 @click.option("--loader", required=True, type=_file, help="Signed loader image.")
 @click.option("--app", required=True, type=_file, help="Signed app image.")
+@click.option(
+    "--register",
+    "register",
+    required=True,
+    type=_file,
+    help="The module's registration: keys that verify its records. Secret; made here, or gone on with.",
+)
+@click.option(
+    "--close/--keep-open",
+    default=False,
+    show_default=True,
+    help="Close the programmer's port and the debug port, or leave them open.",
+)
 @_json
-def provision(state: Path, firmware_keys: tuple[str, ...], loader: Path, app: Path, as_json: bool) -> None:
-    """Plant: burn keys, identity and device secret, write the first images to bank a.
+def provision(
+    state: Path,
+    firmware_keys: tuple[str, ...],
+    development_keys: tuple[str, ...],
+    root_keys: tuple[Path, ...],
+    root_threshold: int,
+    loader: Path,
+    app: Path,
+    register: Path,
+    close: bool,
+    as_json: bool,
+) -> None:
+    """Plant: burn keys, identity and device secret, write the first images to bank a, close.
 
     Both images are verified first as ROM and loader will. Repeating the command finishes a line that
     lost power, and changes nothing on a module that is finished.
     """
-    from cellward.vbms.plant import Order
+    from cellward.vbms.plant import NO_QUORUM, Order
     from cellward.vbms.plant import provision as provision_module
 
-    hashes = [_key_hash(key) for key in firmware_keys]
+    hashes = [key_hash(key) for key in (*firmware_keys, *development_keys)]
     images = {
         Stage.LOADER: bootstrap.read_file(loader, IMAGE_LIMIT),
         Stage.APP: bootstrap.read_file(app, IMAGE_LIMIT),
     }
     with bootstrap.connect_module(state, power=False) as target:
-        hardware = HARDWARE[target.status().hardware]
-        changed = provision_module(target, Order(hardware, hashes, images), os.urandom)
+        order = Order(
+            hardware=HARDWARE[target.status().hardware],
+            key_hashes=hashes,
+            images=images,
+            development=(1 << len(hashes)) - (1 << len(firmware_keys)),
+            root_quorum=quorum(root_threshold, root_keys).digest if root_keys else NO_QUORUM,
+            close=close,
+        )
+        changed = provision_module(target, order, os.urandom, bootstrap.registration_file(register))
         facts = _status_facts(target)
     said = f"module {facts['serial']}: {'provisioned' if changed else 'was provisioned already'}"
+    said += f", lifecycle {facts['lifecycle']}"
     click.echo(json.dumps({**facts, "changed": changed}, indent=2) if as_json else said)
-
-
-def _key_hash(text: str) -> bytes:
-    """Of a PEM file, or the hash itself."""
-    if len(text) == 64 and not Path(text).exists():
-        try:
-            return bytes.fromhex(text)
-        except ValueError as error:
-            raise FormatRefused(
-                Code.KEY_FORMAT, "firmware key", expected="a PEM file or 64 hex digits", found=text
-            ) from error
-    return PublicKey.from_pem(bootstrap.read_file(Path(text), KEY_FILE_LIMIT)).key_hash
 
 
 @module.command()
@@ -264,11 +303,14 @@ def _status_facts(target: Module) -> dict[str, Any]:
         "serial": status.serial,
         "hardware": status.hardware,
         "lifecycle": status.lifecycle,
+        "debug": "locked" if status.debug_locked else "open",
         "outcome": status.outcome,
         "active_bank": status.active_bank,
         "counter": status.counter,
         "slot_keys": [key.hex() for key in status.slot_keys],
         "revoked": status.revoked,
+        "development": status.development,
+        "root_quorum": status.root_quorum.hex(),
         "banks": {bank.name: _bank_facts(target, status.hardware, bank.name) for bank in status.banks},
     }
 

@@ -111,11 +111,13 @@ def show_telemetry(telemetry: Telemetry) -> None:
 def show_status(facts: dict[str, Any], telemetry: Telemetry) -> None:
     console = Console(highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False)
-    for name in ("serial", "hardware", "lifecycle", "outcome", "active_bank", "counter"):
+    for name in ("serial", "hardware", "lifecycle", "debug", "outcome", "active_bank", "counter"):
         table.add_row(name.replace("_", " "), f"{facts[name]}")
     for number, key in enumerate(facts["slot_keys"]):
-        revoked = " [red]revoked[/red]" if facts["revoked"] >> number & 1 else ""
-        table.add_row(f"slot key {number}", f"{key}{revoked}")
+        marks = " [red]revoked[/red]" if facts["revoked"] >> number & 1 else ""
+        marks += " [yellow]development[/yellow]" if facts["development"] >> number & 1 else ""
+        table.add_row(f"slot key {number}", f"{key}{marks}")
+    table.add_row("root quorum", facts["root_quorum"] if facts["root_quorum"].strip("0") else "none")
     for name, bank in facts["banks"].items():
         table.add_row(f"bank {name}", bank["state"])
         for stage in Stage:

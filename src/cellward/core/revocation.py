@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
 from cellward.core.errors import Code, FormatRefused, TrustRefused
 from cellward.core.keys import DIGEST_SIZE, P256_SPKI_PREFIX, PublicKey, encode_signature
 
@@ -56,6 +58,18 @@ class Quorum:
         """What OTP_ROOT_QUORUM holds."""
         head = bytes([self.threshold, len(self.points)])
         return hashlib.sha256(_QUORUM_LABEL + head + b"".join(self.points)).digest()
+
+
+def raw_signature(signature: bytes) -> bytes:
+    """r and s as a revocation holds them, from the DER that a Signer returns.
+
+    Raises FormatRefused (revocation.format).
+    """
+    try:
+        r, s = decode_dss_signature(signature)
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+    except (ValueError, OverflowError) as error:
+        raise _malformed("an ECDSA P-256 signature", "another one") from error
 
 
 def signed_digest(quorum: Quorum, key_hash: bytes) -> bytes:

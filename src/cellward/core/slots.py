@@ -223,6 +223,7 @@ class DataPage(Enum):
     VAULT_CALIBRATION = 2
     VAULT_KEYS = 4
     REVOCATION = 6
+    PLANT = 15  # the plant's note while it burns the device secret
 
 
 def decode_counter(fuses: bytes) -> int:

@@ -19,7 +19,7 @@ from cellward.core.errors import (
     Unavailable,
 )
 
-MAGIC = b"CWL1"
+MAGIC = b"CWL2"
 HEADER_SIZE = 12
 MAX_PAYLOAD = 64 * 1024
 # Flash data per frame: leaves room for the fields beside it.

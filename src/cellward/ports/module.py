@@ -115,6 +115,9 @@ class ModuleStatus:
     app_class: bytes
     banks: tuple[BankStatus, ...]
     operations: int  # flash and fuse operations since the state was opened
+    development: int = 0  # bit n: slot key n is a development key
+    debug_locked: bool = False
+    root_quorum: bytes = bytes(32)  # whose revocations are taken; zeros: nobody's
 
     def bank(self, name: str) -> BankStatus:
         return next(bank for bank in self.banks if bank.name == name)

@@ -8,7 +8,9 @@ from cellward.core.errors import Code, FormatRefused, ModuleRefused, Unavailable
 from cellward.core.slots import (
     BANKS,
     OTP_APP_CLASS,
+    OTP_DEVELOPMENT,
     OTP_LOADER_CLASS,
+    OTP_ROOT_QUORUM,
     OTP_VENDOR_ID,
     TRAILER_SIZE,
 )
@@ -101,6 +103,9 @@ class VirtualModule:
                 for index, name in enumerate(BANKS)
             ),
             operations=self._cuts.operations,
+            development=int.from_bytes(otp.public(OTP_DEVELOPMENT), "little"),
+            debug_locked=otp.debug_locked,
+            root_quorum=otp.public(OTP_ROOT_QUORUM),
         )
 
     def reports(self) -> tuple[BootReport, ...]:

@@ -1,23 +1,39 @@
-"""The plant line for one module: fuses, first images, first trailer. Every step can be repeated.
+"""The plant line for one module. Every step can be repeated; a line cut anywhere is gone on with.
 
-The lifecycle is burned last: a module whose line lost power is still blank, and the same command
-finishes it.
+::
+
+    BLANK         slot keys, development bits, root quorum, ids, serial      burned
+                  first images, then the trailer                             written, read back
+                  device secret                                              vbms/plantsecret.py
+    PROVISIONED   the plant's note is erased; the module boots and proves what was registered
+                  debug lock                                                 burned
+    PRODUCTION    closed: from here on the update link is the only way in
+
+Each lifecycle is burned last of its block, so that it says that all before it is done; a torn burn of it
+reads as the step or as none.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cellward.core import bootrecord
 from cellward.core.banks import Event, State
 from cellward.core.errors import Code, FormatRefused, ModuleRefused, PolicyRefused
 from cellward.core.image import Trust, VerifiedImage, decode, verify
+from cellward.core.ladder import SECRET_SIZE, registered
+from cellward.core.registration import Registration
 from cellward.core.slots import (
     BANKS,
     IMAGE_OK_FROM_END,
     MAGIC_FROM_END,
     OTP_APP_CLASS,
+    OTP_DEBUG_LOCK,
+    OTP_DEVELOPMENT,
     OTP_DEVICE_SECRET,
     OTP_LIFECYCLE,
     OTP_LOADER_CLASS,
+    OTP_ROOT_QUORUM,
     OTP_SERIAL,
     OTP_SLOT_KEY_COUNT,
     OTP_SLOT_KEYS,
@@ -31,50 +47,126 @@ from cellward.core.slots import (
     whole_phrases,
 )
 from cellward.ports.module import BenchModule, Module, ModuleStatus, Outcome
+from cellward.ports.updatelink import Dialogue, Request
+from cellward.vbms import plantsecret
+from cellward.vbms.plantsecret import Register
 
 BANK = BANKS[0]
+NO_QUORUM = bytes(OTP_ROOT_QUORUM.size)
+LOCKED = b"\x01\0\0\0"
 
 
 @dataclass(frozen=True)
 class Order:
-    """What the plant makes of a blank module. `images` are whole signed images."""
+    """What the plant makes of a blank module. `images` are whole signed images.
+
+    `key_hashes` fill the slots in their order; bit n of `development` makes slot n's a development
+    key, which a closed module does not take. `root_quorum` is core.revocation.Quorum's digest; zeros
+    let nobody revoke a slot key, ever. `close` ends in PRODUCTION.
+    """
 
     hardware: Hardware
     key_hashes: Sequence[bytes]
     images: dict[Stage, bytes] = field(repr=False)
+    development: int = 0
+    root_quorum: bytes = NO_QUORUM
+    close: bool = False
 
 
-def provision(module: BenchModule, order: Order, secret: Callable[[int], bytes]) -> bool:
-    """Burn, write, read back, plant. `secret` makes that many random bytes.
+def provision(
+    module: BenchModule,
+    order: Order,
+    secret: Callable[[int], bytes],
+    register: Register | None = None,
+) -> bool:
+    """Do what is left of the line. `secret` makes that many random bytes.
 
-    Returns False when the module already was what was ordered. Raises what image verification
-    raises, firmware.too_large, PolicyRefused (module.state) for a provisioned module that differs,
-    ModuleRefused (flash.*, otp.*, power.cut).
+    `register` keeps the registration, and closing needs one. Without it nobody knows the module's keys,
+    and each line that is gone on with adds bits to its secret: for benches.
+    Returns False when the module already was what was ordered. Raises what image verification raises,
+    firmware.too_large, PolicyRefused: lifecycle.open for an order that would close too early,
+    module.state for a module or a registration that is not this order's, config.invalid; ModuleRefused
+    (flash.*, otp.*, power.cut), TrustRefused (boot.record) for a module that does not prove its keys.
     """
     status = module.status()
     check(order, status)
-    if status.lifecycle is Lifecycle.PROVISIONED:
-        _check_same(module, order, status)
+    _check_close(order, status, register)
+    if status.lifecycle not in (Lifecycle.BLANK, Lifecycle.PROVISIONED):
+        _check_finished(order, status, register)
         return False
-    if status.outcome in (Outcome.OFF, Outcome.POWER_CUT):
-        module.power_on()
+    if status.lifecycle is Lifecycle.BLANK:
+        _make(module, order, status, secret, register)
+        _burn_lifecycle(module, Lifecycle.PROVISIONED)
+    else:
+        _check_same(module, order, status)
+    if register is not None:
+        plantsecret.finish(module, _registration(order, status), register)
+    if order.close and register is not None:
+        _close(module, order, register)
+    return status.lifecycle is not (Lifecycle.PRODUCTION if order.close else Lifecycle.PROVISIONED)
+
+
+def _make(
+    module: BenchModule,
+    order: Order,
+    status: ModuleStatus,
+    secret: Callable[[int], bytes],
+    register: Register | None,
+) -> None:
+    """A blank module, up to its secret."""
+    module.power_on()
     for fuse, value in _identity(order, status):
         module.burn(fuse.offset, value)
-    module.burn(OTP_DEVICE_SECRET.offset, secret(OTP_DEVICE_SECRET.size))
     if not _holds(module, order) or status.bank(BANK).state is not State.CONFIRMED:
         write_bank(module, order.hardware, BANK, order.images, Event.PLANT)
-    module.burn(OTP_LIFECYCLE.offset, Lifecycle.PROVISIONED.fuses.to_bytes(OTP_LIFECYCLE.size, "little"))
-    return True
+    if register is None:
+        module.burn(OTP_DEVICE_SECRET.offset, secret(OTP_DEVICE_SECRET.size))
+    else:
+        plantsecret.burn(module, _registration(order, status), register, secret)
+
+
+def _close(module: BenchModule, order: Order, register: Register) -> None:
+    held = register.read()
+    if held is not None:
+        prove(module, held)
+    module.burn(OTP_DEBUG_LOCK.offset, LOCKED)
+    status = module.status()
+    if not status.debug_locked:
+        raise _open(status, "the debug port open")
+    _check_close(order, status, register)
+    _burn_lifecycle(module, Lifecycle.PRODUCTION)
+
+
+def _burn_lifecycle(module: BenchModule, lifecycle: Lifecycle) -> None:
+    module.burn(OTP_LIFECYCLE.offset, lifecycle.fuses.to_bytes(OTP_LIFECYCLE.size, "little"))
+
+
+def prove(module: BenchModule, held: Registration) -> None:
+    """Boot from no power and ask: the images run, and the module has the keys that were registered.
+
+    Raises TrustRefused (boot.record) where it has others, ModuleRefused (boot.*, bank.none_good) where
+    no app runs, Unavailable (link.silent).
+    """
+    module.power_off()
+    module.power_on()
+    status = module.status()
+    if status.outcome is not Outcome.RUNNING:
+        raise ModuleRefused(
+            Code.BANK_NONE_GOOD, f"module {held.serial}", expected="an app that runs", found=status.outcome
+        )
+    records = Dialogue(module.exchange, f"module {held.serial}").ask(Request.BOOT_RECORD)
+    bootrecord.verify(records, bootrecord.RecordKeys(held.keys.rom_record, held.keys.loader_record), None)
 
 
 def check(order: Order, status: ModuleStatus) -> tuple[VerifiedImage, ...]:
     """Both images as ROM and loader will see them: a module that would not boot is not begun."""
-    if not 0 < len(order.key_hashes) <= OTP_SLOT_KEY_COUNT:
+    slots = len(order.key_hashes)
+    if not 0 < slots <= OTP_SLOT_KEY_COUNT or len(set(order.key_hashes)) != slots:
         raise PolicyRefused(
             Code.CONFIG,
             "slot keys",
-            expected=f"1 to {OTP_SLOT_KEY_COUNT} keys",
-            found=f"{len(order.key_hashes)}",
+            expected=f"1 to {OTP_SLOT_KEY_COUNT} keys, each once",
+            found=f"{slots}" if len(set(order.key_hashes)) == slots else "one of them twice",
         )
     verified = []
     for stage, data in order.images.items():
@@ -86,13 +178,54 @@ def check(order: Order, status: ModuleStatus) -> tuple[VerifiedImage, ...]:
                 expected=f"at most {size} bytes",
                 found=f"{len(data)}: {len(data) - size} too many",
             )
-        trust = Trust(
-            keys=dict.fromkeys(order.key_hashes),
-            counter=status.counter,
-            hardware=(order.hardware.vendor_id, order.hardware.class_id(stage)),
-        )
-        verified.append(verify(decode(data, f"{stage} image"), trust, f"{stage} image"))
+        name = f"{stage} image"
+        verified.append(verify(decode(data, name), _trust(order, status, stage), name))
     return tuple(verified)
+
+
+def _trust(order: Order, status: ModuleStatus, stage: Stage) -> Trust:
+    """Of a module that has left the plant, a finished one's counter is its own affair."""
+    revoked = frozenset(key for slot, key in enumerate(order.key_hashes) if status.revoked >> slot & 1)
+    return Trust(
+        keys=dict.fromkeys(order.key_hashes),
+        revoked=revoked if not status.lifecycle.closed else frozenset(),
+        counter=status.counter if not status.lifecycle.closed else 0,
+        hardware=(order.hardware.vendor_id, order.hardware.class_id(stage)),
+    )
+
+
+def _check_close(order: Order, status: ModuleStatus, register: Register | None) -> None:
+    """Before the first fuse: an order that cannot be closed is not begun."""
+    if not order.close or status.lifecycle.closed:
+        return
+    if register is None:
+        raise _open(status, "its keys registered nowhere")
+    for slot in range(len(order.key_hashes)):
+        if order.development >> slot & 1 and not status.revoked >> slot & 1:
+            raise _open(status, f"development key {order.key_hashes[slot].hex()[:16]} in slot {slot}")
+
+
+def _open(status: ModuleStatus, found: str) -> PolicyRefused:
+    return PolicyRefused(
+        Code.LIFECYCLE_OPEN,
+        f"module {status.serial}",
+        expected="every development key revoked, the debug port locked, the keys registered",
+        found=found,
+        advice="revoke the key first, or keep the module open",
+    )
+
+
+def _registration(order: Order, status: ModuleStatus) -> Registration:
+    """What will be registered, with no module's keys yet."""
+    return Registration(
+        serial=status.serial,
+        hardware=order.hardware.name,
+        slot_keys=tuple(order.key_hashes),
+        development=order.development,
+        root_quorum=order.root_quorum,
+        images={stage: hashlib.sha256(data).digest() for stage, data in order.images.items()},
+        keys=registered(bytes(SECRET_SIZE)),
+    )
 
 
 def _identity(order: Order, status: ModuleStatus) -> tuple[tuple[Fuse, bytes], ...]:
@@ -100,6 +233,8 @@ def _identity(order: Order, status: ModuleStatus) -> tuple[tuple[Fuse, bytes], .
     keys = b"".join(order.key_hashes).ljust(OTP_SLOT_KEYS.size, b"\0")
     return (
         (OTP_SLOT_KEYS, keys),
+        (OTP_DEVELOPMENT, order.development.to_bytes(OTP_DEVELOPMENT.size, "little")),
+        (OTP_ROOT_QUORUM, order.root_quorum),
         (OTP_VENDOR_ID, hardware.vendor_id),
         (OTP_LOADER_CLASS, hardware.class_id(Stage.LOADER)),
         (OTP_APP_CLASS, hardware.class_id(Stage.APP)),
@@ -142,12 +277,33 @@ def _holds(module: BenchModule, order: Order) -> bool:
     )
 
 
+def _same_fuses(order: Order, status: ModuleStatus) -> bool:
+    return (status.slot_keys, status.development, status.root_quorum) == (
+        tuple(order.key_hashes),
+        order.development,
+        order.root_quorum,
+    )
+
+
 def _check_same(module: BenchModule, order: Order, status: ModuleStatus) -> None:
-    if status.slot_keys != tuple(order.key_hashes) or not _holds(module, order):
-        raise PolicyRefused(
-            Code.MODULE_STATE,
-            f"module {status.serial}",
-            expected="a blank module, or one with the same keys and images",
-            found="a provisioned one with others",
-            advice="a module in the field is updated, not provisioned again",
-        )
+    if not _same_fuses(order, status) or not _holds(module, order):
+        raise _other(status, "a provisioned one with others")
+
+
+def _check_finished(order: Order, status: ModuleStatus, register: Register | None) -> None:
+    """A closed module does not show its flash; what was installed stands in the registration."""
+    if status.lifecycle is not Lifecycle.PRODUCTION or not _same_fuses(order, status):
+        raise _other(status, f"a module in lifecycle {status.lifecycle} with others")
+    held = register.read() if register is not None else None
+    if held is not None:
+        plantsecret.check_same(held, _registration(order, status))
+
+
+def _other(status: ModuleStatus, found: str) -> PolicyRefused:
+    return PolicyRefused(
+        Code.MODULE_STATE,
+        f"module {status.serial}",
+        expected="a blank module, or one with the same keys and images",
+        found=found,
+        advice="a module in the field is updated, not provisioned again",
+    )

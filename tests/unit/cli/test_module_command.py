@@ -61,7 +61,8 @@ def provision(state: Path, *extra: str, key: str | Path | None = None, app: str 
     loader, image = folder / "loader-1.3.0.img", folder / f"{app}-1.3.0.img"
     key = key or folder / "firmware.pem"
     images: list[str | Path] = ["--loader", loader, "--app", image]
-    return ["provision", "--state", state, "--firmware-key", key, *images, *extra]
+    register: list[str | Path] = ["--register", folder / "m.registration"]
+    return ["provision", "--state", state, "--firmware-key", key, *images, *register, *extra]
 
 
 @pytest.fixture

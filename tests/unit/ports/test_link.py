@@ -108,7 +108,7 @@ def test_the_layout_is_the_documented_one() -> None:
     value = ProgramRequest("b", 0x10008, b"\x11\x22\x33\x44\x55\x66\x77\x88")
     raw = Frame(Operation.PROGRAM, 0x0203, encode_value(value)).encode()
     assert raw.hex() == (
-        "43574c31" + "16000000" + "12" + "00" + "0302" + "0162" + "0800010000000000" + "08000000"
+        "43574c32" + "16000000" + "12" + "00" + "0302" + "0162" + "0800010000000000" + "08000000"
         "1122334455667788"
     )
     assert encode_value(CutRequest(-1, Torn.HALF)).hex() == "ff" * 8 + "0468616c66"
@@ -204,7 +204,7 @@ def test_any_stream_is_frames_or_refused(raw: bytes) -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        b"CWL2" + bytes(8),
+        b"CWL1" + bytes(8),
         MAGIC + (MAX_PAYLOAD + 1).to_bytes(4, "little") + bytes(4),
         MAGIC + b"\xff\xff\xff\xff" + bytes(4),
         MAGIC + bytes(4) + b"\x01\x01\x00\x00",

@@ -130,7 +130,7 @@ def test_clients_share_the_module_and_survive_a_hostile_one(
         one.erase_page("b", 0)
         one.program("b", 0, b"shared!!")
         assert other.read("b", 0, 8) == b"shared!!"
-        for hostile in (b"GET / HTTP/1.1\r\n\r\n", b"CWL1\xff\xff\xff\xff\0\0\0\0", bytes(5000)):
+        for hostile in (b"GET / HTTP/1.1\r\n\r\n", b"CWL2\xff\xff\xff\xff\0\0\0\0", bytes(5000)):
             connection = raw_client(state)
             connection.sendall(hostile)
             (frame,) = FrameReader().feed(until_closed(connection))
@@ -271,7 +271,7 @@ def test_a_long_name_is_refused(tmp_path: Path) -> None:
     ("reply", "code"),
     [
         (b"", Code.MODULE_ABSENT),
-        (b"CWL1", Code.MODULE_ABSENT),
+        (b"CWL2", Code.MODULE_ABSENT),
         (b"HTTP/1.1 200 OK\r\n\r\n", Code.LINK_FRAME),
         (Frame(Operation.STATUS | ANSWER, 2).encode(), Code.LINK_FRAME),  # of another request
         (Frame(Operation.READ | ANSWER, 1).encode(), Code.LINK_FRAME),

@@ -53,6 +53,7 @@ class Scenes:
         self._stage.run(
             Actor.MAKER, "export the public firmware key", "keys", "export", "firmware", "-o", "firmware.pem"
         )
+        self._stage.run(Actor.MAKER, "export the public root key", "keys", "export", "root", "-o", "root.pem")
         self._stage.run(Actor.MAKER, "lay out the example firmware", "module", "firmware", "build")
         self._sign("loader-1.3.0.elf", Slot.LOADER, "1.3.0", 6)
         self._sign("app-1.3.0.hex", Slot.APP, "1.3.0", 6)
@@ -69,6 +70,7 @@ class Scenes:
             "burn keys and identity, write the first images",
             *("module", "provision", "--state", MODULE, "--firmware-key", "firmware.pem"),
             *("--loader", "loader-1.3.0.img", "--app", "app-1.3.0.img"),
+            *("--root-key", "root.pem", "--register", "m1.registration"),
         )
         self._stage.start(Actor.MODULE, "first boot: ROM, loader, app", "module", "run", "--state", MODULE)
 

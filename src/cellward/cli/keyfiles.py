@@ -1,0 +1,32 @@
+"""Public keys as commands are given them."""
+
+from pathlib import Path
+
+from cellward import bootstrap
+from cellward.core.errors import Code, FormatRefused
+from cellward.core.keys import PublicKey
+from cellward.core.revocation import Quorum
+
+KEY_FILE_LIMIT = 16 * 1024
+
+
+def read_key(path: Path) -> PublicKey:
+    """Raises FormatRefused (key.format), Unavailable (storage.*)."""
+    return PublicKey.from_pem(bootstrap.read_file(path, KEY_FILE_LIMIT))
+
+
+def key_hash(text: str) -> bytes:
+    """Of a PEM file, or the hash itself in hex. Raises as `read_key`."""
+    if len(text) == 64 and not Path(text).exists():
+        try:
+            return bytes.fromhex(text)
+        except ValueError as error:
+            raise FormatRefused(
+                Code.KEY_FORMAT, "firmware key", expected="a PEM file or 64 hex digits", found=text
+            ) from error
+    return read_key(Path(text)).key_hash
+
+
+def quorum(threshold: int, paths: tuple[Path, ...]) -> Quorum:
+    """Raises as `read_key`, and FormatRefused (revocation.format)."""
+    return Quorum.of(threshold, tuple(read_key(path) for path in paths))
