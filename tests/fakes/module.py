@@ -101,7 +101,7 @@ class FakeModule:
         fuses = self._fuse(OTP_SLOT_KEYS)
         keys = [fuses[at : at + 32] for at in range(0, OTP_SLOT_KEYS.size, 32)]
         burned_slots = max((slot + 1 for slot, key in enumerate(keys) if any(key)), default=0)
-        burned = self._fuse(OTP_SERIAL)
+        burned = b"" if self._lifecycle() is Lifecycle.BLANK else self._fuse(OTP_SERIAL)
         return ModuleStatus(
             serial=burned.rstrip(b"\0").decode() or self.serial,
             hardware=self.hardware.name,

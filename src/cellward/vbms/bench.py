@@ -13,6 +13,7 @@ from cellward.core.slots import (
     OTP_ROOT_QUORUM,
     OTP_VENDOR_ID,
     TRAILER_SIZE,
+    Lifecycle,
 )
 from cellward.ports.module import (
     MAX_ADVANCE_MS,
@@ -87,7 +88,8 @@ class VirtualModule:
     def status(self) -> ModuleStatus:
         label, otp = self._state.label, self._otp
         return ModuleStatus(
-            serial=otp.serial or label.serial,
+            # Of a blank module the label counts: its fuses may have been cut halfway.
+            serial=label.serial if otp.lifecycle is Lifecycle.BLANK else otp.serial or label.serial,
             hardware=label.hardware.name,
             lifecycle=otp.lifecycle,
             outcome=self.machine.outcome,

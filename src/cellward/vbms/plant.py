@@ -2,9 +2,10 @@
 
 ::
 
-    BLANK         slot keys, development bits, root quorum, ids, serial      burned
+    BLANK         keys are registered, the secret is noted                   vbms/plantsecret.py
+                  slot keys, development bits, root quorum, ids, serial      burned
+                  device secret                                              burned
                   first images, then the trailer                             written, read back
-                  device secret                                              vbms/plantsecret.py
     PROVISIONED   the plant's note is erased; the module boots and proves what was registered
                   debug lock                                                 burned
     PRODUCTION    closed: from here on the update link is the only way in
@@ -113,16 +114,16 @@ def _make(
     secret: Callable[[int], bytes],
     register: Register | None,
 ) -> None:
-    """A blank module, up to its secret."""
+    """A blank module, up to its first trailer."""
     module.power_on()
-    for fuse, value in _identity(order, status):
-        module.burn(fuse.offset, value)
+    if register is None:
+        value = secret(OTP_DEVICE_SECRET.size)
+    else:
+        value = plantsecret.prepare(module, _registration(order, status), register, secret)
+    for fuse, wanted in (*_identity(order, status), (OTP_DEVICE_SECRET, value)):
+        module.burn(fuse.offset, wanted)
     if not _holds(module, order) or status.bank(BANK).state is not State.CONFIRMED:
         write_bank(module, order.hardware, BANK, order.images, Event.PLANT)
-    if register is None:
-        module.burn(OTP_DEVICE_SECRET.offset, secret(OTP_DEVICE_SECRET.size))
-    else:
-        plantsecret.burn(module, _registration(order, status), register, secret)
 
 
 def _close(module: BenchModule, order: Order, register: Register) -> None:

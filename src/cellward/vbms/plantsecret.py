@@ -34,7 +34,6 @@ from cellward.core.slots import (
     DATA_BANK_NAME,
     DATA_PAGE_SIZE,
     ERASED,
-    OTP_DEVICE_SECRET,
     DataPage,
 )
 from cellward.ports.module import BenchModule
@@ -53,10 +52,10 @@ class Register(Protocol):
         ...
 
 
-def burn(
+def prepare(
     module: BenchModule, blank: Registration, register: Register, random: Callable[[int], bytes]
-) -> None:
-    """Steps 1 to 3, or what is left of them, on a module whose lifecycle is blank.
+) -> bytes:
+    """Steps 1 and 2, or what is left of them, on a module whose lifecycle is blank: the secret to burn.
 
     `blank` describes the module; its keys are replaced. Raises PolicyRefused (module.state) where
     file and module are not of one line, and what register and module raise.
@@ -67,16 +66,16 @@ def burn(
     if half:
         secret = _secret_of(held, half, blank)
     elif held is None or held.half:
-        secret, half = _draw(random), _draw(random)
+        secret, half = random(SECRET_SIZE), random(SECRET_SIZE)
         register.write(replace(blank, keys=registered(secret), half=_xor(secret, half)))
         _write_note(module, half)
     else:
         raise _other_line(blank, "a registration that this line began", "one of a module that is finished")
-    module.burn(OTP_DEVICE_SECRET.offset, secret)
+    return secret
 
 
 def finish(module: BenchModule, blank: Registration, register: Register) -> None:
-    """Steps 5 and 6, on a module that is provisioned. Raises as `burn`."""
+    """Steps 5 and 6, on a module that is provisioned. Raises as `prepare`."""
     held = register.read()
     if held is None:
         raise _other_line(blank, "the registration its line began with", "none")
@@ -97,10 +96,6 @@ def check_same(held: Registration, blank: Registration) -> None:
             f"the registration of module {blank.serial} with these keys and images",
             f"one of module {held.serial}" + (" with others" if held.serial == blank.serial else ""),
         )
-
-
-def _draw(random: Callable[[int], bytes]) -> bytes:
-    return random(SECRET_SIZE)
 
 
 def _secret_of(held: Registration | None, half: bytes, blank: Registration) -> bytes:
