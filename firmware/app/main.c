@@ -1,9 +1,12 @@
 /*
  * A small battery management application: self-test, then monitor cells, temperatures and current
  * and drive the contactors. On trial it only tests itself, confirms and resets; contactors close
- * only for an app that is confirmed and committed.
+ * only for an app that is confirmed and committed, in a module that is neither tampered with nor
+ * retired, and while its own bank reads as it was verified.
  */
-#include "limits.h"
+#include "calibration.h"
+#include "integrity.h"
+#include "link.h"
 #include "monitor.h"
 #include "selftest.h"
 
@@ -40,8 +43,12 @@ static uint32_t release(uint32_t bank, uint32_t tested)
 {
     const uint32_t target = commit_target(ACTIVE_BASE);
     const uint32_t counter = otp_counter();
+    const uint32_t lifecycle = otp_lifecycle();
     if (tested != STATUS_OK) {
         return tested;
+    }
+    if (lifecycle >= LIFECYCLE_TAMPERED) { /* the ROM has told it */
+        return lifecycle == LIFECYCLE_TAMPERED ? STATUS_TAMPER : STATUS_LIFECYCLE_CLOSED;
     }
     if (target > counter) {
         event(bank, STATUS_IMAGE_COUNTER, target, counter);
@@ -57,6 +64,7 @@ int main(void)
     contactors_open();
     milestone(MILESTONE_APP_ENTERED);
     const uint32_t bank = reg_read(REG_SYS_BANK);
+    calibration_load(bank);
     const uint32_t tested = selftest(&why);
     if (tested == STATUS_OK) {
         milestone(MILESTONE_SELFTEST_PASSED);
@@ -72,7 +80,11 @@ int main(void)
     milestone(MILESTONE_RUNNING);
     reg_write(REG_WATCHDOG_LOAD, WATCHDOG_CYCLE);
     for (;;) {
+        if (integrity_cycle(bank) != STATUS_OK) {
+            monitor.release = STATUS_BOOT_INTEGRITY; /* until the reset */
+        }
         monitor_cycle(&monitor);
+        link_cycle();
         reg_write(REG_WATCHDOG_FEED, WATCHDOG_KEY);
         reg_write(REG_SYS_IDLE, 0);
     }

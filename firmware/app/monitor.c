@@ -1,34 +1,35 @@
 #include "monitor.h"
 
-#include "limits.h"
+#include "calibration.h"
 
 /* STATUS_OK, or the first limit that is violated. The words are the self-test's: same quantities. */
 static uint32_t judge(const struct measurements *seen, struct refusal *why)
 {
+    const struct limits *const may = limits_now();
     for (uint32_t i = 0; i < seen->cells; i++) {
         const uint32_t mv = seen->cell_mv[i];
-        if (mv > limits.cell_over_mv) {
-            return refuse(why, STATUS_SELFTEST_CELL_RANGE, limits.cell_over_mv, mv);
+        if (mv > may->cell_over_mv) {
+            return refuse(why, STATUS_SELFTEST_CELL_RANGE, may->cell_over_mv, mv);
         }
-        if (mv < limits.cell_under_mv) {
-            return refuse(why, STATUS_SELFTEST_CELL_RANGE, limits.cell_under_mv, mv);
+        if (mv < may->cell_under_mv) {
+            return refuse(why, STATUS_SELFTEST_CELL_RANGE, may->cell_under_mv, mv);
         }
     }
     for (uint32_t i = 0; i < TEMPERATURES; i++) {
         const int32_t dc = seen->temperature_dc[i];
-        if (dc > limits.over_temperature_dc) {
-            return refuse(why, STATUS_SELFTEST_TEMPERATURE, (uint32_t)limits.over_temperature_dc, (uint32_t)dc);
+        if (dc > may->over_temperature_dc) {
+            return refuse(why, STATUS_SELFTEST_TEMPERATURE, (uint32_t)may->over_temperature_dc, (uint32_t)dc);
         }
-        if (dc < limits.under_temperature_dc) {
-            return refuse(why, STATUS_SELFTEST_TEMPERATURE, (uint32_t)limits.under_temperature_dc,
+        if (dc < may->under_temperature_dc) {
+            return refuse(why, STATUS_SELFTEST_TEMPERATURE, (uint32_t)may->under_temperature_dc,
                           (uint32_t)dc);
         }
     }
-    if (seen->current_ma > limits.discharge_ma) {
-        return refuse(why, STATUS_SELFTEST_LIMITS, (uint32_t)limits.discharge_ma, (uint32_t)seen->current_ma);
+    if (seen->current_ma > may->discharge_ma) {
+        return refuse(why, STATUS_SELFTEST_LIMITS, (uint32_t)may->discharge_ma, (uint32_t)seen->current_ma);
     }
-    if (seen->current_ma < -limits.charge_ma) {
-        return refuse(why, STATUS_SELFTEST_LIMITS, (uint32_t)-limits.charge_ma, (uint32_t)seen->current_ma);
+    if (seen->current_ma < -may->charge_ma) {
+        return refuse(why, STATUS_SELFTEST_LIMITS, (uint32_t)-may->charge_ma, (uint32_t)seen->current_ma);
     }
     return STATUS_OK;
 }

@@ -1,5 +1,7 @@
 #include "pack.h"
 
+#include "calibration.h"
+
 #define CONTACTOR_POLLS 1000u
 
 void pack_measure(struct measurements *out)
@@ -12,7 +14,7 @@ void pack_measure(struct measurements *out)
     for (uint32_t i = 0; i < TEMPERATURES; i++) {
         out->temperature_dc[i] = (int32_t)reg_read(REG_PACK_TEMPERATURE_DC + 4u * i);
     }
-    out->current_ma = (int32_t)reg_read(REG_PACK_CURRENT_MA);
+    out->current_ma = calibrated_ma((int32_t)reg_read(REG_PACK_CURRENT_MA));
     out->pack_mv = reg_read(REG_PACK_PACK_MV);
 }
 

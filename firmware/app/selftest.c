@@ -1,6 +1,6 @@
 #include "selftest.h"
 
-#include "limits.h"
+#include "calibration.h"
 
 /* What a healthy sensor can show at all; the operating limits are narrower. */
 #define CELL_PLAUSIBLE_MIN_MV 1000u
@@ -35,7 +35,7 @@ static uint32_t test_cells(const struct measurements *now, struct refusal *why)
         sum += mv;
     }
     const uint32_t off = sum > now->pack_mv ? sum - now->pack_mv : now->pack_mv - sum;
-    if (off > limits.sum_tolerance_mv) {
+    if (off > limits_now()->sum_tolerance_mv) {
         return refuse(why, STATUS_SELFTEST_CELL_SUM, now->pack_mv, sum);
     }
     return STATUS_OK;
@@ -63,9 +63,9 @@ static uint32_t test_limits(struct refusal *why)
         uint32_t address;
         uint32_t value;
     } registers[] = {
-        {REG_PACK_LIMIT_OV_MV, limits.cell_over_mv},
-        {REG_PACK_LIMIT_UV_MV, limits.cell_under_mv},
-        {REG_PACK_LIMIT_OT_DC, (uint32_t)limits.over_temperature_dc},
+        {REG_PACK_LIMIT_OV_MV, limits_now()->cell_over_mv},
+        {REG_PACK_LIMIT_UV_MV, limits_now()->cell_under_mv},
+        {REG_PACK_LIMIT_OT_DC, (uint32_t)limits_now()->over_temperature_dc},
     };
     for (uint32_t i = 0; i < sizeof registers / sizeof registers[0]; i++) {
         reg_write(registers[i].address, registers[i].value);

@@ -9,6 +9,7 @@
  *   G           peek: region u8, offset u32, size u32 -> bytes
  *   K           pack register: address u32, value u32
  *   C           power cut: after so many operations u32, torn u8
+ *   H           the handover that the app finds
  *   S           start: where u8, active bank u8, update scalar 32 -> result
  *   X           exchange: a frame -> result, answer
  *   I           idle so many ticks u32 -> result
@@ -20,6 +21,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/calibration.h"
+#include "app/integrity.h"
+#include "app/link.h"
+#include "app/monitor.h"
 #include "fake_module.h"
 #include "update/engine.h"
 #include "verify/bytes.h"
@@ -29,6 +34,8 @@
 #define OFF 2 /* what setjmp returns, beside 1 for a reset */
 
 const uint32_t board_where = WHERE_LOADER;
+const struct limits limits = APP_LIMITS;
+struct handover handover;
 
 enum result { RUNS, WAS_RESET, POWER_CUT, SILENT };
 
@@ -105,6 +112,13 @@ static void handle(uint32_t what, uint32_t size)
     case 'G':
         say(region(body[0], read_u32(body + 1), read_u32(body + 5)), read_u32(body + 5));
         break;
+    case 'H':
+        if (size != sizeof handover) {
+            die("no handover");
+        }
+        memcpy(&handover, body, size);
+        say("", 0);
+        break;
     case 'K':
         *fake_pack(read_u32(body)) = read_u32(body + 4);
         say("", 0);
@@ -176,6 +190,22 @@ static void idle(void)
     }
 }
 
+/* As app/main.c, confirmed and committed. */
+static _Noreturn void app_run(void)
+{
+    struct monitor monitor = {
+        .release = STATUS_OK, .bank = fake.active, .tripped = STATUS_OK, .welded = STATUS_OK};
+    calibration_load(fake.active);
+    for (;;) {
+        if (integrity_cycle(fake.active) != STATUS_OK) {
+            monitor.release = STATUS_BOOT_INTEGRITY;
+        }
+        monitor_cycle(&monitor);
+        link_cycle();
+        reg_write(REG_SYS_IDLE, 0);
+    }
+}
+
 static void start(void)
 {
     fake.active = body[1];
@@ -193,6 +223,8 @@ static void start(void)
         fake.cut_after = UINT32_MAX;
         fake.tx_length = 0;
         say_result(POWER_CUT);
+    } else if (world.where == WHERE_APP) {
+        app_run();
     } else {
         update_run(&world);
     }

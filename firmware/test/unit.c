@@ -5,10 +5,12 @@
 #include "app/monitor.h"
 #include "app/selftest.h"
 #include "check.h"
+#include "handover.h"
 #include "verify/crypto.h"
 
 const uint32_t board_where = WHERE_APP;
 const struct limits limits = APP_LIMITS;
+struct handover handover;
 
 /* --- trailer and flash --- */
 static void put_trailer(uint32_t bank, uint8_t copy_done, uint8_t image_ok, uint32_t magic)

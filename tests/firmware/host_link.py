@@ -84,6 +84,9 @@ class HostLink:
     def cut_after(self, operations: int, torn: int = 0) -> None:
         self._do("C", wire.u32(operations) + bytes([torn]))
 
+    def handover(self, handover: bytes) -> None:
+        self._do("H", handover)
+
     def start(self, where: Where, active: int = 0, scalar: bytes = bytes(32)) -> Result:
         return Result(self._do("S", bytes([where, active]) + scalar)[0])
 

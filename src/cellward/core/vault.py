@@ -29,6 +29,47 @@ class Name(IntEnum):
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What the plant measured of a pack: the calibration value of the vault (docs/formats/vault.md).
+
+    The app corrects its current by gain and offset, and keeps its cells within these voltages, where
+    they are narrower than its own. Raises FormatRefused (vault.seal) for values no app takes.
+    """
+
+    current_gain_ppm: int  # -100 000 to 100 000
+    current_offset_ma: int  # -10 000 to 10 000
+    cell_over_mv: int  # 1000 <= under < over <= 5000
+    cell_under_mv: int
+
+    def __post_init__(self) -> None:
+        in_range = abs(self.current_gain_ppm) <= 100_000 and abs(self.current_offset_ma) <= 10_000
+        if not in_range or not 1000 <= self.cell_under_mv < self.cell_over_mv <= 5000:
+            raise FormatRefused(
+                Code.VAULT_SEAL,
+                "calibration",
+                expected="gain within 100 000 ppm, offset within 10 A, 1000 mV <= under < over <= 5000 mV",
+                found=f"{self.current_gain_ppm}, {self.current_offset_ma}, "
+                f"{self.cell_under_mv} to {self.cell_over_mv}",
+            )
+
+    def encode(self) -> bytes:
+        signed = (self.current_gain_ppm, self.current_offset_ma)
+        unsigned = (self.cell_over_mv, self.cell_under_mv)
+        return b"".join(
+            [n.to_bytes(4, "little", signed=True) for n in signed] + [wire.u32(n) for n in unsigned]
+        )
+
+
+def decode_calibration(value: bytes) -> Calibration:
+    """Raises FormatRefused (wire.*, vault.seal)."""
+    reader = wire.Reader(value, "calibration")
+    gain, offset = (int.from_bytes(reader.take(4), "little", signed=True) for _ in range(2))
+    over, under = reader.u32(), reader.u32()
+    reader.finish()
+    return Calibration(gain, offset, over, under)
+
+
+@dataclass(frozen=True)
 class Block:
     """What a good block holds."""
 
