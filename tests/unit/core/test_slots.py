@@ -249,7 +249,7 @@ def test_a_torn_burn_is_a_step_or_none(old: Lifecycle, new: Lifecycle, torn: int
 
 
 def test_pages_of_the_data_flash_are_its_own() -> None:
-    assert [page.value for page in slots.DataPage] == [0, 2, 4, 6]
-    assert (slots.DataPage.REVOCATION.value + 1) * slots.DATA_PAGE_SIZE <= slots.DATA_SIZE
+    assert [page.value for page in slots.DataPage] == [0, 2, 4, 6, 15]
+    assert (slots.DataPage.PLANT.value + 1) * slots.DATA_PAGE_SIZE <= slots.DATA_SIZE
     assert len(slots.BANKS) == slots.DATA_BANK
     assert slots.DATA_BANK_NAME not in slots.BANKS

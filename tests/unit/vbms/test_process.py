@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cellward.adapters.modulelink import LinkModule, connect, spawn
 from cellward.core.errors import CellwardError, Code, FormatRefused, Unavailable
-from cellward.core.slots import BMS_M33
+from cellward.core.slots import BMS_M33, OTP_REVOKED
 from cellward.ports.link import (
     ANSWER,
     HEADER_SIZE,
@@ -181,7 +181,7 @@ def test_a_killed_process_leaves_its_work_and_no_obstacle(
 ) -> None:
     with client(state) as module:
         module.program("b", 8, b"durable!")
-        module.burn(0x170, b"K1".ljust(16, b"\0"))
+        module.burn(OTP_REVOKED.offset, b"\x08\0\0\0")
         module.set_conditions(Conditions(soc_permille=123, welded_contactor=True))
         stop(process, signal.SIGKILL)
         with pytest.raises(Unavailable) as caught:
@@ -191,8 +191,9 @@ def test_a_killed_process_leaves_its_work_and_no_obstacle(
     assert connect(state) is None  # the socket is stale
     again = subprocess.Popen([sys.executable, "-uc", RUN, state], stdout=subprocess.PIPE, text=True)
     assert again.stdout is not None
-    assert "module K1 is ready" in again.stdout.readline()
+    assert "module M0001 is ready" in again.stdout.readline()
     with client(state) as module:
+        assert module.status().revoked == 8
         assert module.read("b", 8, 8) == b"durable!"
         telemetry = module.telemetry()
         assert (telemetry.soc_permille, telemetry.contactors_closed) == (123, True)
