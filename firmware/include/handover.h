@@ -29,5 +29,7 @@ struct handover {
     struct measured app;
 };
 
+_Static_assert(sizeof(struct handover) == 384u, "HANDOVER_SIZE of link/stage.ld");
+
 /* RAM_BASE; reserved by link/stage.ld, not cleared at start. */
 extern struct handover handover;
