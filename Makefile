@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 export PYTHON SKIP_APT
 
 BIN := .venv/bin
-TYPED := $(wildcard src tests bench firmware/*.py tools/*.py vectors/*.py)
+TYPED := $(wildcard src tests bench firmware/*.py firmware/fuzz/*.py tools/*.py vectors/*.py)
 BENCHES := $(sort $(wildcard bench/[!_]*.py))
 
 .PHONY: help
@@ -37,6 +37,11 @@ check: setup-test ## style, types, import rules and generated files; under a min
 .PHONY: bench
 bench: setup-test ## every table in bench/, each with its reference measured in the same run
 	@for bench in $(BENCHES); do $(BIN)/python "$$bench"; done
+
+SECONDS ?= 60
+.PHONY: fuzz
+fuzz: setup-test ## the firmware's parsers under libFuzzer for SECONDS (60), each input compared with Python
+	@$(MAKE) -C firmware fuzz SECONDS=$(SECONDS)
 
 .PHONY: firmware
 firmware: setup-demo ## the module's ROM, loader and app, into src/cellward/vbms/firmware

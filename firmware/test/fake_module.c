@@ -178,8 +178,11 @@ static void change(uint8_t *cell, const uint8_t *wanted, uint32_t size)
 {
     const uint32_t cut = cut_now();
     const uint32_t works = fake.flash_broken == 0 ? size : fake.flash_broken == FAKE_HALF_BROKEN ? size / 2 : 0;
-    for (uint32_t i = 0; i < works; i++) {
-        cell[i] = cut ? torn_byte(i, size, cell[i], wanted[i]) : wanted[i];
+    if (!cut) {
+        memcpy(cell, wanted, works);
+    }
+    for (uint32_t i = 0; cut && i < works; i++) {
+        cell[i] = torn_byte(i, size, cell[i], wanted[i]);
     }
     if (cut) {
         fake.unlocked = 0;
