@@ -1,7 +1,7 @@
 """Boot of a 256 KiB app, ROM reset to the app's first instruction, in executed instructions.
 
-Reference: what BearSSL alone executes in the same boot (a digest and a P-256 signature each for loader
-and app). Target: at most 38 million in all, and under 1 s of wall clock in the emulator.
+Reference: what BearSSL alone executes in the same boot (a digest and two P-256 verifications each for loader
+and app). Target: at most 64 million in all, every signature verified twice, and under 1 s of wall clock in the emulator.
 """
 
 import secrets
@@ -25,7 +25,7 @@ from cellward.vbms.packaged import packaged
 from cellward.vbms.plant import Order, provision
 from cellward.vbms.state import create
 
-TARGET_MILLIONS = 38.0
+TARGET_MILLIONS = 64.0
 TARGET_SECONDS = 1.0
 APP_SIZE = 256 * 1024
 ROUNDS = 7

@@ -7,6 +7,10 @@ One number has one home: the C side never states a word, an offset or a state of
 """
 
 import argparse
+import functools
+import hashlib
+import itertools
+import operator
 import sys
 from collections.abc import Callable, Iterable
 from enum import IntEnum
@@ -146,8 +150,6 @@ _WORDS = (
     "RESET_KEY",
     "RETAIN_REFUSED",
     "RETAIN_UPDATE",
-    "EXEC_LOADER_KEY",
-    "EXEC_APP_KEY",
     "TAMPER_KEY",
     "FLASH_KEY",
     "OTP_KEY",
@@ -225,6 +227,34 @@ def updatelink_header() -> str:
     return _file("src/cellward/ports/updatelink.py", lines)
 
 
+# Steps 2 to 7 of verification, then what only a board asks: the entry, and the bank that is mapped.
+_UNLOCK_STEPS = ("DIGEST", "KEY", "SIGNATURE", "COUNTER", "HARDWARE")
+_UNLOCK_LAST = ("ENTRY", "BANK")
+_PASSES = 2
+
+
+def _share(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"cellward unlock {name}".encode()).digest()[:4], "little")
+
+
+def unlock_header() -> str:
+    """What each step adds to the unlock word, and the rest that makes it the hardware's EXEC word:
+    no single constant of the firmware, nor the sum of any part of them, is that word."""
+    table = [[_share(f"{step} {number}") for step in _UNLOCK_STEPS] for number in range(_PASSES)]
+    last = {step: _share(step) for step in _UNLOCK_LAST}
+    total = functools.reduce(operator.xor, [*itertools.chain(*table), *last.values()])
+    lines = [f"#define UNLOCK_{step} {number}u" for number, step in enumerate(_UNLOCK_STEPS)]
+    lines += [f"#define UNLOCK_STEPS {len(_UNLOCK_STEPS)}u", ""]
+    rows = ["{" + ", ".join(f"0x{share:08x}u" for share in row) + "}" for row in table]
+    lines += ["#define UNLOCK_SHARES \\", "    {" + ", \\\n     ".join(rows) + "}"]
+    lines += ["", *(_define(f"UNLOCK_SHARE_{step}", share) for step, share in last.items())]
+    lines += [
+        _define("UNLOCK_REST_LOADER", registers.EXEC_LOADER_KEY ^ total),
+        _define("UNLOCK_REST_APP", registers.EXEC_APP_KEY ^ total),
+    ]
+    return _file("firmware/gen_headers.py", lines)
+
+
 def memory_script() -> str:
     """The same addresses for the linker, which knows no suffix `u`."""
     hardware, stage = slots.BMS_M33, slots.Stage
@@ -243,6 +273,7 @@ HEADERS: dict[str, Callable[[], str]] = {
     "registers.h": registers_header,
     "image_format.h": image_format_header,
     "updatelink.h": updatelink_header,
+    "unlock.h": unlock_header,
     "memory.ld": memory_script,
 }
 

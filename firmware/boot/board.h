@@ -59,11 +59,16 @@ uint32_t slot_size(enum stage stage);
  * that a commit never locks out the loader that made it. 0 where an image does not decode. */
 uint32_t commit_target(uint32_t base);
 
+/* --- check.c --- */
+/* Verify the image of `stage` in the bank that is mapped active: all steps, each but the digest twice,
+ * and its entry. Adds all shares of `out->unlock` but the bank's. */
+uint32_t verify_active(enum stage stage, struct verified *out, struct refusal *why);
+
 /* --- jump.c --- */
 /* A verified image's vector table is the start of its payload. STATUS_IMAGE_HEADER unless that is
  * aligned, the stack is in RAM and the entry is inside the verified payload, as linked for
  * ACTIVE_BASE. `base` is where the bank is mapped now. */
 uint32_t entry_check(uint32_t base, enum stage stage, const struct verified *image, struct refusal *why);
-/* Run `stage` of the active bank. `status` is what its verification returned: anything but
- * STATUS_OK resets. */
-_Noreturn void jump(enum stage stage, const struct verified *image, uint32_t status);
+/* Wipe the RAM and run `stage` of the active bank. `status` is what its verification returned: anything
+ * but STATUS_OK resets. `bank` is the one that was to be mapped; another one does not unlock. */
+_Noreturn void jump(enum stage stage, uint32_t bank, struct verified *image, uint32_t status);

@@ -1,4 +1,6 @@
 #include "boot/board.h"
+#include "generated/unlock.h"
+#include "hardened.h"
 #include "verify/bytes.h"
 
 #define VECTOR_ALIGNMENT 0x80u /* of VTOR on ARMv8-M */
@@ -33,13 +35,54 @@ uint32_t entry_check(uint32_t base, enum stage stage, const struct verified *ima
 }
 
 #ifndef CELLWARD_HOST
-static inline uint32_t opaque(uint32_t value)
+/* The word that the hardware wants, made of what verification found: it is nowhere in this firmware. */
+static void unlock(enum stage stage, uint32_t bank, struct verified *image)
 {
-    __asm volatile("" : "+r"(value));
-    return value;
+    unlock_add(image, UNLOCK_SHARE_BANK, reg_read(REG_SYS_BANK) ^ bank);
+    if (stage == STAGE_LOADER) {
+        reg_write(REG_SYS_EXEC_LOADER, image->unlock ^ UNLOCK_REST_LOADER);
+    } else {
+        reg_write(REG_SYS_EXEC_APP, image->unlock ^ UNLOCK_REST_APP);
+    }
 }
 
-_Noreturn void jump(enum stage stage, const struct verified *image, uint32_t status)
+/* Nothing of this stage is left: the whole RAM, its stack, and every register. */
+static _Noreturn void leave(uint32_t stack, uint32_t entry)
+{
+    register uint32_t first __asm("r0") = stack;
+    register uint32_t second __asm("r1") = entry;
+    __asm volatile("movs r2, #0\n"
+                   "msr msplim, r2\n"
+                   "msr msp, r0\n"
+                   "ldr r3, =%c2\n"
+                   "ldr r4, =%c3\n"
+                   "1: str r2, [r3], #4\n"
+                   "cmp r3, r4\n"
+                   "bne 1b\n"
+                   "mov r12, r1\n"
+                   "movs r0, #0\n"
+                   "movs r1, #0\n"
+                   "movs r3, #0\n"
+                   "movs r4, #0\n"
+                   "movs r5, #0\n"
+                   "movs r6, #0\n"
+                   "movs r7, #0\n"
+                   "mov r8, r0\n"
+                   "mov r9, r0\n"
+                   "mov r10, r0\n"
+                   "mov r11, r0\n"
+                   "mov lr, r0\n"
+                   "dsb\n"
+                   "isb\n"
+                   "bx r12\n"
+                   ".ltorg\n"
+                   :
+                   : "r"(first), "r"(second), "i"(RAM_BASE), "i"(RAM_BASE + RAM_SIZE)
+                   : "r2", "r3", "r4", "memory");
+    __builtin_unreachable();
+}
+
+_Noreturn void jump(enum stage stage, uint32_t bank, struct verified *image, uint32_t status)
 {
     const struct vectors vectors = vectors_at(slot_address(ACTIVE_BASE, stage) + image->payload_offset);
     /* The status also is the key: any other word turns the entry into an address where nothing is,
@@ -49,20 +92,10 @@ _Noreturn void jump(enum stage stage, const struct verified *image, uint32_t sta
     if (opaque(status) != STATUS_OK) {
         reset();
     }
-    if (stage == STAGE_LOADER) {
-        reg_write(REG_SYS_EXEC_LOADER, EXEC_LOADER_KEY);
-    } else {
-        reg_write(REG_SYS_EXEC_APP, EXEC_APP_KEY);
+    unlock(stage, bank, image);
+    if (opaque(status) != STATUS_OK) {
+        reset();
     }
-    __asm volatile("movs r2, #0\n"
-                   "msr msplim, r2\n"
-                   "msr msp, %0\n"
-                   "dsb\n"
-                   "isb\n"
-                   "bx %1\n"
-                   :
-                   : "r"(vectors.stack), "r"(vectors.entry ^ key)
-                   : "r2", "memory");
-    __builtin_unreachable();
+    leave(vectors.stack, vectors.entry ^ key);
 }
 #endif

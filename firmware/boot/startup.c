@@ -6,6 +6,7 @@ extern uint32_t __bss_start[], __bss_end[];
 extern uint32_t __stack_limit[], __stack_top[];
 
 int main(void);
+void early(void);
 _Noreturn void start(void);
 void fault_entry(void);
 _Noreturn void fault(uint32_t pc);
@@ -25,10 +26,16 @@ static uint32_t words(const uint32_t *first, const uint32_t *end)
     return ((uint32_t)end - (uint32_t)first) / sizeof(uint32_t);
 }
 
+/* What a stage does before .data and .bss are set up: the ROM looks for a tamper event. */
+__attribute__((weak)) void early(void)
+{
+}
+
 _Noreturn void start(void)
 {
     /* A stack that outgrows its reserve faults instead of running into .bss. */
     __asm volatile("msr msplim, %0" : : "r"(__stack_limit));
+    early();
     for (uint32_t i = 0; i < words(__data_start, __data_end); i++) {
         __data_start[i] = __data_load[i];
     }

@@ -10,23 +10,17 @@ __attribute__((section(".ident"), used)) static const char ident[] = "cellward l
 
 int main(void)
 {
-    struct trust trust;
     struct verified app;
     struct refusal why = {0};
 
     milestone(MILESTONE_LOADER_ENTERED);
     const uint32_t bank = reg_read(REG_SYS_BANK);
-    otp_trust(STAGE_APP, &trust);
-    uint32_t status = image_verify(flash_at(slot_address(ACTIVE_BASE, STAGE_APP)), slot_size(STAGE_APP),
-                                   &trust, &app, &why);
-    if (status == STATUS_OK) {
-        status = entry_check(ACTIVE_BASE, STAGE_APP, &app, &why);
-    }
+    const uint32_t status = verify_active(STAGE_APP, &app, &why);
     if (status != STATUS_OK) {
         event(bank, status, why.expected, why.found);
         reg_write(REG_SYS_RETAIN, RETAIN_REFUSED | (bank & 1u));
         reset();
     }
     reg_write(REG_FLASH_PROTECT, FLASH_PROTECT_ACTIVE | FLASH_PROTECT_INACTIVE);
-    jump(STAGE_APP, &app, status);
+    jump(STAGE_APP, bank, &app, status);
 }

@@ -4,8 +4,18 @@
  * Trailer flags and the images' own claims order the banks; only verification lets one run.
  */
 #include "boot/board.h"
+#include "boot/tamper.h"
 
 const uint32_t board_where = WHERE_ROM;
+
+/* Before this stage has touched its RAM: a tamper event comes first (attack 26). */
+void early(void);
+void early(void)
+{
+    if (tamper_pending() != 0) {
+        tamper_zeroise();
+    }
+}
 
 /*
  * Instructions from here to the app's first feed. The largest app (1976 KiB) costs 81 M for its
@@ -15,7 +25,7 @@ const uint32_t board_where = WHERE_ROM;
 
 struct bank {
     uint32_t index;
-    uint32_t base; /* where the bank is mapped before REMAP */
+    uint32_t base; /* where the bank is mapped after a reset */
     uint32_t state;
     uint32_t counter; /* of the app, not verified: it only orders */
     struct image_version version;
@@ -43,17 +53,11 @@ static uint32_t newer(const struct bank *a, const struct bank *b)
     return order == 0 ? NEWER_SAME : order > 0 ? NEWER_A : NEWER_B;
 }
 
-/* Verify one image of a bank and say why not. */
+/* Verify one image of a bank, which is mapped where it would run, and say why not. */
 static uint32_t verify(const struct bank *bank, enum stage stage, struct verified *out)
 {
-    struct trust trust;
     struct refusal why = {0};
-    otp_trust(stage, &trust);
-    uint32_t status =
-        image_verify(flash_at(slot_address(bank->base, stage)), slot_size(stage), &trust, out, &why);
-    if (status == STATUS_OK) {
-        status = entry_check(bank->base, stage, out, &why);
-    }
+    const uint32_t status = verify_active(stage, out, &why);
     if (status != STATUS_OK) {
         event(bank->index, status, why.expected, why.found);
     }
@@ -64,11 +68,11 @@ static uint32_t verify(const struct bank *bank, enum stage stage, struct verifie
 static uint32_t start_trial(const struct bank *bank)
 {
     uint32_t status = flash_set_flag(bank->index, COPY_DONE_FROM_END);
-    if (status == STATUS_OK && bank_state(bank->base) != STATE_TRIAL) {
+    if (status == STATUS_OK && bank_state(ACTIVE_BASE) != STATE_TRIAL) {
         status = STATUS_FLASH_READBACK;
     }
     if (status != STATUS_OK) {
-        event(bank->index, status, STATE_TRIAL, bank_state(bank->base));
+        event(bank->index, status, STATE_TRIAL, bank_state(ACTIVE_BASE));
         return status;
     }
     milestone(MILESTONE_TRIAL_STARTED);
@@ -82,7 +86,7 @@ static uint32_t start_trial(const struct bank *bank)
 static uint32_t commit(const struct bank *bank, uint32_t loader_counter)
 {
     struct verified app;
-    if (commit_target(bank->base) <= otp_counter()) {
+    if (commit_target(ACTIVE_BASE) <= otp_counter()) {
         return STATUS_OK;
     }
     uint32_t status = verify(bank, STAGE_APP, &app);
@@ -99,11 +103,13 @@ static uint32_t commit(const struct bank *bank, uint32_t loader_counter)
     return STATUS_OK;
 }
 
-/* Everything a bank must pass before the jump. `vouch`: the app too, because the other bank's was
- * refused and a loader that refuses this one would only send us back. */
+/* Everything a bank must pass before the jump. It is mapped first: what is verified is what is mapped
+ * where it runs, and nothing is mapped between here and the jump. `vouch`: the app too, because the
+ * other bank's was refused and a loader that refuses this one would only send us back. */
 static uint32_t qualify(const struct bank *bank, uint32_t vouch, struct verified *loader)
 {
     struct verified app;
+    reg_write(REG_SYS_REMAP, bank->index);
     uint32_t status = verify(bank, STAGE_LOADER, loader);
     if (status == STATUS_OK && vouch != NO_BANK) {
         status = verify(bank, STAGE_APP, &app);
@@ -121,13 +127,14 @@ static uint32_t qualify(const struct bank *bank, uint32_t vouch, struct verified
     }
 }
 
-static _Noreturn void launch(const struct bank *bank, const struct verified *loader, uint32_t status)
+static _Noreturn void launch(const struct bank *bank, struct verified *loader, uint32_t status)
 {
     reg_write(REG_WATCHDOG_LOAD, WATCHDOG_BOOT);
-    reg_write(REG_SYS_REMAP, bank->index);
     reg_write(REG_SYS_LOCK, 1);
+    reg_write(REG_FLASH_PROTECT,
+              FLASH_PROTECT_ACTIVE | FLASH_PROTECT_BOOT_COUNT | FLASH_PROTECT_REVOCATION);
     reg_write(REG_OTP_CTRL_HIDE_SECRET, 1);
-    jump(STAGE_LOADER, loader, status);
+    jump(STAGE_LOADER, bank->index, loader, status);
 }
 
 /* The bank whose app the loader has just refused, or NO_BANK. Read once, then cleared. */

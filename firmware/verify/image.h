@@ -10,7 +10,9 @@
  *   6 counter     not below the fuses' security counter
  *   7 hardware    vendor and class UUID are this device's, for this stage
  *
- * The result is a word of generated/status.h, never a truth value.
+ * The result is a word of generated/status.h, never a truth value. Steps 2 to 7 run twice, over one
+ * digest, and each adds its share to an unlock word (generated/unlock.h): only the sum of all of them
+ * opens the slot for execution, so that a step or a branch that was jumped over opens nothing.
  */
 #pragma once
 
@@ -70,13 +72,19 @@ struct refusal {
     uint32_t found;
 };
 
-/* Filled only when image_verify returns STATUS_OK. */
+/* Filled only when verification returns STATUS_OK. */
 struct verified {
+    uint32_t unlock; /* the shares so far */
     uint32_t payload_offset; /* in the slot */
     uint32_t payload_size;
     uint32_t counter;
     struct image_version version;
+    uint32_t signed_size;
+    uint8_t digest[DIGEST_SIZE];
+    uint8_t key_hash[DIGEST_SIZE]; /* of the slot key that signed it */
 };
+
+#define VERIFY_PASSES 2u
 
 /* Record the refusal and return its status. */
 uint32_t refuse(struct refusal *why, uint32_t status, uint32_t expected, uint32_t found);
@@ -95,6 +103,16 @@ uint32_t image_counter(const struct image *image);
 /* Negative, 0 or positive, field by field. */
 int32_t image_version_compare(const struct image_version *a, const struct image_version *b);
 
-/* Steps 1 to 7. `out` is zeroed first; `why` is filled on a refusal. */
+/* Step 1 and the digest of step 2, which costs most and is computed once. `out` is zeroed first. */
+uint32_t image_measure(const uint8_t *slot, uint32_t slot_size, struct verified *out, struct refusal *why);
+
+/* Steps 1 to 7 over that digest. `pass` 0, then 1, each with fuses that were read anew. */
+uint32_t image_check(const uint8_t *slot, uint32_t slot_size, const struct trust *trust, uint32_t pass,
+                     struct verified *out, struct refusal *why);
+
+/* Adds `share` to the unlock word, unless something differed. Without a branch. */
+void unlock_add(struct verified *out, uint32_t share, uint32_t differ);
+
+/* All of the above with one copy of the fuses. `out` is zeroed first; `why` is filled on a refusal. */
 uint32_t image_verify(const uint8_t *slot, uint32_t slot_size, const struct trust *trust,
                       struct verified *out, struct refusal *why);

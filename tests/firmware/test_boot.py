@@ -14,7 +14,7 @@ from cellward.vbms.registers import FLASH_BASE, Flash, FlashProtect, Watchdog
 from tests.firmware.rig import STRANGER, Rig, binary, last_event, names, release, sign, told
 
 OLD, NEW = release("1.3.0", 6), release("1.4.0", 7)
-BUDGET = 38_000_000
+BUDGET = 64_000_000
 
 
 @pytest.fixture

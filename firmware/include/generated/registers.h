@@ -17,8 +17,6 @@
 #define RESET_KEY 0x5fa00001u
 #define RETAIN_REFUSED 0x10adbad0u
 #define RETAIN_UPDATE 0x5eed0da7u
-#define EXEC_LOADER_KEY 0x9a3c65e1u
-#define EXEC_APP_KEY 0x4d71c2b6u
 #define TAMPER_KEY 0x7a3be12du
 #define FLASH_KEY 0xc0def1a5u
 #define OTP_KEY 0xf05eb17eu
