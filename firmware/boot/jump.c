@@ -1,5 +1,6 @@
 #include "boot/board.h"
 #include "generated/unlock.h"
+#include "handover.h"
 #include "hardened.h"
 #include "verify/bytes.h"
 
@@ -46,7 +47,7 @@ static void unlock(enum stage stage, uint32_t bank, struct verified *image)
     }
 }
 
-/* Nothing of this stage is left: the whole RAM, its stack, and every register. */
+/* Nothing of this stage is left but the handover: all other RAM, its stack, and every register. */
 static _Noreturn void leave(uint32_t stack, uint32_t entry)
 {
     register uint32_t first __asm("r0") = stack;
@@ -77,7 +78,8 @@ static _Noreturn void leave(uint32_t stack, uint32_t entry)
                    "bx r12\n"
                    ".ltorg\n"
                    :
-                   : "r"(first), "r"(second), "i"(RAM_BASE), "i"(RAM_BASE + RAM_SIZE)
+                   : "r"(first), "r"(second), "i"(RAM_BASE + sizeof(struct handover)),
+                     "i"(RAM_BASE + RAM_SIZE)
                    : "r2", "r3", "r4", "memory");
     __builtin_unreachable();
 }

@@ -1,5 +1,9 @@
-/* The second stage: verify the app of the active bank, then close the flash and jump. */
+/* The second stage: verify the app of the active bank, close the flash and jump; or, where the app asked
+ * for it, take an update into the other bank. */
 #include "boot/board.h"
+#include "boot/ladder.h"
+#include "boot/wipe.h"
+#include "update/engine.h"
 
 #define TEXT_(x) #x
 #define TEXT(x) TEXT_(x)
@@ -8,6 +12,20 @@ const uint32_t board_where = WHERE_LOADER;
 
 __attribute__((section(".ident"), used)) static const char ident[] = "cellward loader " TEXT(VERSION);
 
+/* What the app gets; the loader's own keys are gone. */
+static void hand_over(const struct verified *app)
+{
+    uint8_t loader_record_key[SECRET_SIZE];
+    if (handover.lifecycle < LIFECYCLE_TAMPERED) {
+        ladder_loader(&handover, loader_record_key);
+        wipe(loader_record_key, sizeof loader_record_key);
+    }
+    handover.app.signed_size = app->signed_size;
+    for (uint32_t i = 0; i < DIGEST_SIZE; i++) {
+        handover.app.digest[i] = app->digest[i];
+    }
+}
+
 int main(void)
 {
     struct verified app;
@@ -15,6 +33,10 @@ int main(void)
 
     milestone(MILESTONE_LOADER_ENTERED);
     const uint32_t bank = reg_read(REG_SYS_BANK);
+    if (reg_read(REG_SYS_RETAIN) == RETAIN_UPDATE) {
+        reg_write(REG_SYS_RETAIN, 0);
+        update_run(&(struct update_world){.where = WHERE_LOADER, .scalar = handover.update_scalar});
+    }
     const uint32_t status = verify_active(STAGE_APP, &app, &why);
     if (status != STATUS_OK) {
         event(bank, status, why.expected, why.found);
@@ -22,5 +44,6 @@ int main(void)
         reset();
     }
     reg_write(REG_FLASH_PROTECT, FLASH_PROTECT_ACTIVE | FLASH_PROTECT_INACTIVE);
+    hand_over(&app);
     jump(STAGE_APP, bank, &app, status);
 }

@@ -4,7 +4,10 @@
  * Trailer flags and the images' own claims order the banks; only verification lets one run.
  */
 #include "boot/board.h"
+#include "boot/ladder.h"
 #include "boot/tamper.h"
+#include "boot/wipe.h"
+#include "update/engine.h"
 
 const uint32_t board_where = WHERE_ROM;
 
@@ -127,21 +130,44 @@ static uint32_t qualify(const struct bank *bank, uint32_t vouch, struct verified
     }
 }
 
+/* The keys that the next stage gets; none where the secret is gone. From here on nobody reads it. */
+static void derive(void)
+{
+    uint8_t secret[SECRET_SIZE];
+    uint8_t rom_record_key[SECRET_SIZE];
+
+    handover = (struct handover){.lifecycle = otp_lifecycle()};
+    if (handover.lifecycle < LIFECYCLE_TAMPERED) {
+        otp_copy(OTP_DEVICE_SECRET_OFFSET, secret, sizeof secret);
+        reg_write(REG_OTP_CTRL_HIDE_SECRET, 1);
+        ladder_rom(secret, &handover, rom_record_key);
+        wipe(secret, sizeof secret);
+        wipe(rom_record_key, sizeof rom_record_key);
+    }
+    reg_write(REG_OTP_CTRL_HIDE_SECRET, 1);
+}
+
 static _Noreturn void launch(const struct bank *bank, struct verified *loader, uint32_t status)
 {
     reg_write(REG_WATCHDOG_LOAD, WATCHDOG_BOOT);
     reg_write(REG_SYS_LOCK, 1);
-    reg_write(REG_FLASH_PROTECT,
-              FLASH_PROTECT_ACTIVE | FLASH_PROTECT_BOOT_COUNT | FLASH_PROTECT_REVOCATION);
-    reg_write(REG_OTP_CTRL_HIDE_SECRET, 1);
+    reg_write(REG_FLASH_PROTECT, FLASH_PROTECT_ACTIVE | FLASH_PROTECT_BOOT_COUNT);
+    handover.loader.signed_size = loader->signed_size;
+    for (uint32_t i = 0; i < DIGEST_SIZE; i++) {
+        handover.loader.digest[i] = loader->digest[i];
+    }
     jump(STAGE_LOADER, bank->index, loader, status);
 }
 
-/* The bank whose app the loader has just refused, or NO_BANK. Read once, then cleared. */
+/* The bank whose app the loader has just refused, or NO_BANK. Read once, then cleared; a request for
+ * the update engine is the loader's. */
 static uint32_t refused_bank(void)
 {
     const uint32_t retained = reg_read(REG_SYS_RETAIN);
     const uint32_t index = retained ^ RETAIN_REFUSED;
+    if (retained == RETAIN_UPDATE) {
+        return NO_BANK;
+    }
     reg_write(REG_SYS_RETAIN, 0);
     if (index >= BANK_COUNT) {
         return NO_BANK;
@@ -155,7 +181,9 @@ static _Noreturn void recovery(const struct bank *banks)
     contactors_open();
     event(0, STATUS_BANK_NONE_GOOD, STATE_CONFIRMED, (banks[0].state << 8) | banks[1].state);
     milestone(MILESTONE_RECOVERY);
-    idle_forever();
+    reg_write(REG_SYS_RETAIN, 0);
+    reg_write(REG_SYS_REMAP, update_recovery_bank(banks[0].state, banks[1].state) ^ 1u);
+    update_run(&(struct update_world){.where = WHERE_ROM, .scalar = handover.update_scalar});
 }
 
 int main(void)
@@ -166,6 +194,7 @@ int main(void)
     contactors_open();
     reg_write(REG_SYS_REMAP, 0);
     milestone(MILESTONE_ROM_ENTERED);
+    derive();
     const uint32_t refused = refused_bank();
     for (uint32_t i = 0; i < BANK_COUNT; i++) {
         survey(i, &banks[i]);

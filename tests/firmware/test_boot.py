@@ -117,7 +117,8 @@ def test_what_the_app_finds_closed_behind_it(rig: Rig) -> None:
     assert rig.machine.otp.secret_hidden  # the ROM's alone
     assert rig.machine.otp.locked  # no burns, no remap
     assert rig.machine._system.locked
-    assert rig.machine._bus[FLASH_BASE].read(Flash.PROTECT) == FlashProtect.ACTIVE | FlashProtect.INACTIVE
+    shut = FlashProtect.ACTIVE | FlashProtect.INACTIVE | FlashProtect.BOOT_COUNT
+    assert rig.machine._bus[FLASH_BASE].read(Flash.PROTECT) == shut
     assert rig.machine._watchdog.read(Watchdog.LOAD) == 5_000_000
 
 
