@@ -211,6 +211,12 @@ def image_format_header() -> str:
         f"#define P256_SPKI_SIZE {keys.P256_SPKI_SIZE}u",
         f"#define P256_SPKI_PREFIX_SIZE {len(keys.P256_SPKI_PREFIX)}u",
         f"#define P256_SPKI_PREFIX {{{_bytes(keys.P256_SPKI_PREFIX)}}}",
+        f"#define RSA3072_PKCS1_SIZE {keys.RSA3072_PKCS1_SIZE}u",
+        f"#define RSA3072_PKCS1_PREFIX_SIZE {len(keys.RSA3072_PKCS1_PREFIX)}u",
+        f"#define RSA3072_PKCS1_PREFIX {{{_bytes(keys.RSA3072_PKCS1_PREFIX)}}}",
+        f"#define RSA3072_PKCS1_SUFFIX_SIZE {len(keys.RSA3072_PKCS1_SUFFIX)}u",
+        f"#define RSA3072_PKCS1_SUFFIX {{{_bytes(keys.RSA3072_PKCS1_SUFFIX)}}}",
+        f"#define RSA3072_SIGNATURE_SIZE {keys.RSA3072_SIGNATURE_SIZE}u",
         f"#define DIGEST_SIZE {keys.DIGEST_SIZE}u",
     ]
     return _file("src/cellward/core/image and keys.py", lines)

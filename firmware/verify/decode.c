@@ -2,6 +2,10 @@
 #include "bytes.h"
 #include "image.h"
 
+/* Not read, but of their size: KEYHASH or PUBKEY with one bit flipped is none. */
+#define SHA384_SIZE 48u
+#define SHA512_SIZE 64u
+
 enum header_offset {
     AT_MAGIC = 0,
     AT_HEADER_SIZE = 8,
@@ -87,8 +91,8 @@ static uint32_t unprotected_type(uint16_t type)
     return STATUS_IMAGE_TLV_UNKNOWN;
 }
 
-/* Where this decoder keeps a TLV of `type`, and the length it must have (0: checked later);
- * NULL for a type that is not interpreted. */
+/* Where this decoder keeps a TLV of `type`, NULL for a type that is not interpreted; and the length
+ * it must have (0: any, or checked later). */
 static struct tlv *place_of(struct image *image, uint16_t type, uint32_t *length)
 {
     *length = 0;
@@ -101,8 +105,17 @@ static struct tlv *place_of(struct image *image, uint16_t type, uint32_t *length
     case TLV_SHA256:
         *length = DIGEST_SIZE;
         return &image->sha256;
+    case TLV_SHA384:
+        *length = SHA384_SIZE;
+        return (struct tlv *)0;
+    case TLV_SHA512:
+        *length = SHA512_SIZE;
+        return (struct tlv *)0;
     case TLV_ECDSA:
         return &image->ecdsa;
+    case TLV_RSA3072_PSS:
+        *length = RSA3072_SIGNATURE_SIZE;
+        return &image->rsa;
     case TLV_SECURITY_COUNTER:
         *length = 4;
         return &image->counter;
@@ -135,16 +148,15 @@ static uint32_t area_keep(struct area area, uint32_t magic, struct image *image,
         }
         uint32_t length;
         struct tlv *const place = place_of(image, tlv.type, &length);
-        if (place == (struct tlv *)0) {
-            continue;
-        }
-        if (place->offset != 0) {
+        if (place != (struct tlv *)0 && place->offset != 0) {
             return refuse(why, STATUS_IMAGE_TLV_DUPLICATE, 1, tlv.type);
         }
         if (length != 0 && tlv.length != length) {
             return refuse(why, STATUS_IMAGE_TLV, length, tlv.length);
         }
-        *place = tlv;
+        if (place != (struct tlv *)0) {
+            *place = tlv;
+        }
     }
     return STATUS_OK;
 }

@@ -6,7 +6,7 @@
  *   2 digest      SHA-256 over header, payload and protected TLVs, read from the flash
  *   3 key         PUBKEY hashes to KEYHASH, and that is a slot key of the fuses
  *   4 revocation  that slot is not revoked
- *   5 signature   ECDSA P-256 over the digest
+ *   5 signature   of that key's algorithm, over the digest: ECDSA P-256 or RSA-3072-PSS
  *   6 counter     not below the fuses' security counter
  *   7 hardware    vendor and class UUID are this device's, for this stage
  *
@@ -51,6 +51,7 @@ struct image {
     struct tlv pubkey;
     struct tlv sha256;
     struct tlv ecdsa;
+    struct tlv rsa;
     struct tlv counter;
     struct tlv vendor;
     struct tlv klass;

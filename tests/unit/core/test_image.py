@@ -118,7 +118,7 @@ def test_the_allow_list_is_mcuboot_s() -> None:
 
 
 def test_what_is_interpreted_stands_once() -> None:
-    assert {int(kind) for kind in SINGLE_TYPES} == {0x01, 0x02, 0x10, 0x22, 0x50, 0x74, 0x75}
+    assert {int(kind) for kind in SINGLE_TYPES} == {0x01, 0x02, 0x10, 0x22, 0x23, 0x50, 0x74, 0x75}
 
 
 def test_flags_have_mcuboot_s_values() -> None:

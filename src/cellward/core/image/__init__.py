@@ -8,7 +8,7 @@ Verification runs in one order, here, in the ROM and in the loader:
 2. digest        SHA-256 over header, payload and protected TLVs
 3. key           PUBKEY hashes to KEYHASH, and that is a trusted slot key
 4. revocation    that slot is not revoked
-5. signature     ECDSA over the digest
+5. signature     of that key's algorithm, over the digest
 6. counter       not below the device's security counter
 7. hardware      vendor and class UUID are this device's, for this stage
 """
@@ -21,6 +21,7 @@ from cellward.core.image.layout import (
     HEADER_SIZE,
     MAGIC,
     MAX_HEADER_SIZE,
+    SIGNATURES,
     SINGLE_TYPES,
     TLV_HEADER_SIZE,
     TLV_INFO_SIZE,
@@ -41,6 +42,7 @@ __all__ = [
     "HEADER_SIZE",
     "MAGIC",
     "MAX_HEADER_SIZE",
+    "SIGNATURES",
     "SINGLE_TYPES",
     "TLV_HEADER_SIZE",
     "TLV_INFO_SIZE",

@@ -10,6 +10,7 @@ from cellward.core import wire
 from cellward.core.errors import Code
 from cellward.core.image.layout import (
     MAGIC,
+    SIGNATURES,
     TLV_INFO_SIZE,
     TLV_MAGIC,
     TLV_PROTECTED_MAGIC,
@@ -41,17 +42,17 @@ class Unsigned:
         return hashlib.sha256(self.body).digest()
 
     def signed(self, key: PublicKey, signature: bytes, fmt: KeyFormat = KeyFormat.BOTH) -> bytes:
-        """The whole image. `signature` is ECDSA DER over `digest`; checked before it is used.
+        """The whole image. `signature` is `key`'s over `digest`; checked before it is used.
 
         Raises TrustRefused (image.signature): a signer that answers wrongly ships nothing.
         """
         key.verify(self.digest, signature, code=Code.IMAGE_SIGNATURE, subject="new image")
         key_tlvs = {
-            KeyFormat.BOTH: [(Tlv.KEYHASH, key.key_hash), (Tlv.PUBKEY, key.spki)],
+            KeyFormat.BOTH: [(Tlv.KEYHASH, key.key_hash), (Tlv.PUBKEY, key.encoded)],
             KeyFormat.HASH: [(Tlv.KEYHASH, key.key_hash)],
-            KeyFormat.FULL: [(Tlv.PUBKEY, key.spki)],
+            KeyFormat.FULL: [(Tlv.PUBKEY, key.encoded)],
         }[fmt]
-        tlvs = [(Tlv.SHA256, self.digest), *key_tlvs, (Tlv.ECDSA, signature)]
+        tlvs = [(Tlv.SHA256, self.digest), *key_tlvs, (SIGNATURES[key.algorithm], signature)]
         return self.body + encode_area(TLV_MAGIC, tlvs)
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from cellward.core import wire
 from cellward.core.errors import Code, FormatRefused
-from cellward.core.keys import DIGEST_SIZE
+from cellward.core.keys import DIGEST_SIZE, RSA3072_SIGNATURE_SIZE, Algorithm
 
 MAGIC = 0x96F3B83D
 TLV_PROTECTED_MAGIC = 0x6908
@@ -68,18 +68,26 @@ SINGLE_TYPES = frozenset(
         Tlv.PUBKEY,
         Tlv.SHA256,
         Tlv.ECDSA,
+        Tlv.RSA3072_PSS,
         Tlv.SECURITY_COUNTER,
         Tlv.UUID_VENDOR,
         Tlv.UUID_CLASS,
     }
 )
+# SHA384 and SHA512 are not read; a KEYHASH or PUBKEY with one bit flipped has not their size.
 FIXED_LENGTHS: dict[int, int] = {
     Tlv.KEYHASH: DIGEST_SIZE,
     Tlv.SHA256: DIGEST_SIZE,
+    Tlv.SHA384: 48,
+    Tlv.SHA512: 64,
+    Tlv.RSA3072_PSS: RSA3072_SIGNATURE_SIZE,
     Tlv.SECURITY_COUNTER: 4,
     Tlv.UUID_VENDOR: 16,
     Tlv.UUID_CLASS: 16,
 }
+
+SIGNATURES: dict[Algorithm, Tlv] = {Algorithm.P256: Tlv.ECDSA, Algorithm.RSA_3072: Tlv.RSA3072_PSS}
+"""The signature that a key of each algorithm makes, and the only one that it is asked about."""
 
 _VERSION = re.compile(r"(\d{1,3})\.(\d{1,3})\.(\d{1,5})(?:\+(\d{1,10}))?", re.ASCII)
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cellward.core.errors import Code, FormatRefused, TrustRefused
-from cellward.core.image.layout import Image, Tlv
-from cellward.core.keys import P256_SPKI_PREFIX, P256_SPKI_SIZE, PublicKey, canonical_signature
+from cellward.core.image.layout import SIGNATURES, Image, Tlv
+from cellward.core.keys import Algorithm, PublicKey, algorithm_of, canonical_signature
 
 
 @dataclass(frozen=True)
@@ -66,20 +66,9 @@ def _verify_digest(image: Image, what: str) -> None:
 
 def _trusted_key(image: Image, trust: Trust, what: str) -> PublicKey:
     """Steps 3 and 4."""
-    spki = image.find(Tlv.PUBKEY)
-    stated = image.find(Tlv.KEYHASH)
-    if image.find(Tlv.ECDSA) is None or (spki is None and stated is None):
-        raise TrustRefused(
-            Code.IMAGE_NO_SIGNATURE, what, expected="a key and an ECDSA signature", found="none"
-        )
-    order = [entry.type for entry in image.entries]
-    before = order[: order.index(Tlv.ECDSA)]
-    if any(kind in order and kind not in before for kind in (Tlv.PUBKEY, Tlv.KEYHASH)):
-        # MCUboot ignores a signature whose key has not been named yet.
-        raise TrustRefused(
-            Code.IMAGE_NO_SIGNATURE, what, expected="the key before its signature", found="it after"
-        )
-    key_hash = _key_hash(spki, stated, what)
+    _check_signed(image, what)
+    encoded = image.find(Tlv.PUBKEY)
+    key_hash = _key_hash(encoded, image.find(Tlv.KEYHASH), what)
     if key_hash not in trust.keys:
         raise TrustRefused(
             Code.IMAGE_KEY_UNKNOWN,
@@ -94,29 +83,57 @@ def _trusted_key(image: Image, trust: Trust, what: str) -> PublicKey:
     known = trust.keys[key_hash]
     if known is not None:
         return known
-    if spki is None:
-        raise TrustRefused(
-            Code.IMAGE_NO_SIGNATURE,
-            what,
-            expected="the full public key in the image: this verifier holds only its hash",
-            found="KEYHASH alone",
+    if encoded is None:
+        raise _unsigned(
+            what, "the full public key in the image: this verifier holds only its hash", "KEYHASH alone"
         )
+    # Its algorithm before its value: the module looks at a point with the signature.
+    _check_kind(image, algorithm_of(encoded), what)
     try:
-        return PublicKey(spki)
+        return PublicKey(encoded)
     except FormatRefused as error:
         raise _malformed(what, error.expected, error.found) from error
 
 
-def _key_hash(spki: bytes | None, stated: bytes | None, what: str) -> bytes:
+def _check_signed(image: Image, what: str) -> None:
+    """One signature, and a key that is named before it."""
+    order = [entry.type for entry in image.entries]
+    signatures = [kind for kind in order if kind in SIGNATURES.values()]
+    keys = [kind for kind in order if kind in (Tlv.PUBKEY, Tlv.KEYHASH)]
+    if not signatures or not keys:
+        raise _unsigned(what, "a key and a signature (ECDSA P-256 or RSA-3072-PSS)", "none")
+    if len(signatures) > 1:
+        raise _unsigned(what, "one signature, of the key's own algorithm", "two")
+    if keys[-1] not in order[: order.index(signatures[0])]:
+        # MCUboot ignores a signature whose key has not been named yet.
+        raise _unsigned(what, "the key before its signature", "it after")
+
+
+def _check_kind(image: Image, algorithm: Algorithm | None, what: str) -> None:
+    """The key decides what signs, not the image: the other kind's signature is none."""
+    wanted = SIGNATURES[algorithm] if algorithm else None
+    if wanted is None or image.find(wanted) is None:
+        raise _unsigned(what, f"a signature of the key's algorithm {algorithm}", "another")
+
+
+def _key_hash(encoded: bytes | None, stated: bytes | None, what: str) -> bytes:
     """The hash of the key the image names, by PUBKEY where it is there and by KEYHASH otherwise."""
-    if spki is None:
+    if encoded is None:
         return stated or b""
-    if len(spki) != P256_SPKI_SIZE or not spki.startswith(P256_SPKI_PREFIX):
-        raise _malformed(what, "a P-256 key (SubjectPublicKeyInfo, 91 bytes)", f"{len(spki)} other bytes")
-    key_hash = hashlib.sha256(spki).digest()
+    if algorithm_of(encoded) is None:
+        raise _malformed(
+            what,
+            "a P-256 key (SubjectPublicKeyInfo, 91 bytes) or an RSA-3072 key (PKCS#1, 398 bytes)",
+            f"{len(encoded)} other bytes",
+        )
+    key_hash = hashlib.sha256(encoded).digest()
     if stated is not None and stated != key_hash:
         raise _malformed(what, f"PUBKEY to hash to KEYHASH {stated.hex()[:16]}", key_hash.hex()[:16])
     return key_hash
+
+
+def _unsigned(what: str, expected: str, found: str) -> TrustRefused:
+    return TrustRefused(Code.IMAGE_NO_SIGNATURE, what, expected=expected, found=found)
 
 
 def _malformed(what: str, expected: str, found: str) -> TrustRefused:
@@ -124,10 +141,11 @@ def _malformed(what: str, expected: str, found: str) -> TrustRefused:
 
 
 def _verify_signature(image: Image, key: PublicKey, what: str) -> None:
-    signature, stated = image.find(Tlv.ECDSA) or b"", image.stated_digest
+    _check_kind(image, key.algorithm, what)
+    signature, stated = image.find(SIGNATURES[key.algorithm]) or b"", image.stated_digest
     if stated is None:
         raise TrustRefused(Code.IMAGE_HASH, what, expected="a SHA-256 TLV", found="none")
-    if not canonical_signature(signature):
+    if key.algorithm is Algorithm.P256 and not canonical_signature(signature):
         raise TrustRefused(
             Code.IMAGE_SIGNATURE, what, expected="the DER of r and s in [1, n-1]", found="another form"
         )

@@ -16,7 +16,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, T, Targets, Tim
 from tuf.api.metadata import Role as TufRole
 
 from cellward.core.errors import Code, FormatRefused
-from cellward.core.keys import PublicKey
+from cellward.core.keys import Algorithm, PublicKey
 from cellward.core.metadata import document
 from cellward.core.metadata.document import Fields, refuse
 from cellward.core.metadata.roles import RULES, Role
@@ -55,6 +55,9 @@ class RoleKeys:
     threshold: int = 1
 
     def __post_init__(self) -> None:
+        for key in self.keys:
+            if key.algorithm is not Algorithm.P256:
+                refuse("role", "keys of ECDSA P-256", key.algorithm)
         different = len({key.spki for key in self.keys})
         if different != len(self.keys) or not 1 <= self.threshold <= different:
             refuse("role", f"{self.threshold} of as many different keys", f"{different}")
@@ -251,7 +254,7 @@ def _check_key(key: Fields) -> None:
             refuse(key.what, f"{name} {value}", repr(key.text(name)[:40]))
     pem = key.fields("keyval").text("public")
     try:
-        PublicKey.from_pem(pem.encode())
+        PublicKey.from_pem(pem.encode()).require(Algorithm.P256, key.what)
     except FormatRefused as error:
         raise FormatRefused(
             Code.METADATA_FORMAT, key.what, expected="an ECDSA P-256 key in PEM", found=error.found
