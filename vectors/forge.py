@@ -5,12 +5,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
 from cellward.core import wire
-from cellward.core.image import MAGIC, TLV_MAGIC, TLV_PROTECTED_MAGIC, Tlv, Version, encode_area
+from cellward.core.image import (
+    MAGIC,
+    SIGNATURES,
+    TLV_MAGIC,
+    TLV_PROTECTED_MAGIC,
+    Tlv,
+    Version,
+    encode_area,
+)
 from cellward.core.keys import PublicKey
 from cellward.core.slots import BMS_M33, Stage
 
@@ -42,6 +50,75 @@ class Key:
 
     def sign_raw(self, digest: bytes) -> tuple[int, int]:
         return decode_dss_signature(self.sign(digest))
+
+
+@dataclass(frozen=True)
+class RsaKey:
+    """The same for RSA. With `bits` or `exponent` of its own it is none that a verifier takes."""
+
+    private: rsa.RSAPrivateKey
+
+    @classmethod
+    def make(cls, exponent: int = 65537, bits: int = 3072) -> "RsaKey":
+        return cls(rsa.generate_private_key(exponent, bits))
+
+    @property
+    def encoded(self) -> bytes:
+        return self.private.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.PKCS1
+        )
+
+    @cached_property
+    def public(self) -> PublicKey:
+        return PublicKey(self.encoded)
+
+    @cached_property
+    def modulus(self) -> int:
+        return self.private.public_key().public_numbers().n
+
+    @cached_property
+    def exponent(self) -> int:
+        return self.private.private_numbers().d
+
+    def sign(self, digest: bytes) -> bytes:
+        pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+        return self.private.sign(digest, pss, Prehashed(hashes.SHA256()))
+
+    def sign_raw(self, encoded_message: bytes) -> bytes:
+        """The private operation alone, over any number below the modulus."""
+        number = pow(int.from_bytes(encoded_message, "big"), self.exponent, self.modulus)
+        return number.to_bytes(len(encoded_message), "big")
+
+
+@dataclass(frozen=True)
+class Pss:
+    """RFC 8017, 9.1.1, with every part open: the encoding of a digest for a modulus of `size` bytes."""
+
+    salt: bytes = bytes(range(32))
+    hash: str = "sha256"
+    mask: str = "sha256"
+    prime: bytes = bytes(8)
+    padding: bytes | None = None
+    one: bytes = b"\x01"
+    trailer: bytes = b"\xbc"
+    unused: int = 0
+    size: int = 384
+
+    def encode(self, digest: bytes) -> bytes:
+        hashed = hashlib.new(self.hash, self.prime + digest + self.salt).digest()
+        rest = self.size - len(hashed) - 1
+        zeros = bytes(rest - 1 - len(self.salt)) if self.padding is None else self.padding
+        plain = (zeros + self.one + self.salt)[-rest:]
+        masked = bytearray(a ^ b for a, b in zip(plain, self._mask(hashed, rest), strict=True))
+        masked[0] = (masked[0] & 0x7F) | self.unused
+        return bytes(masked) + hashed + self.trailer
+
+    def _mask(self, seed: bytes, size: int) -> bytes:
+        blocks = (hashlib.new(self.mask, seed + n.to_bytes(4, "big")).digest() for n in range(size))
+        out = b""
+        while len(out) < size:
+            out += next(blocks)
+        return out[:size]
 
 
 def hardware_tlvs(counter: int = COUNTER, vendor: bytes = VENDOR, klass: bytes = CLASS) -> Tlvs:
@@ -101,13 +178,13 @@ class Draft:
     def digest(self) -> bytes:
         return hashlib.sha256(self.body).digest()
 
-    def seal(self, key: Key) -> "Sealed":
+    def seal(self, key: Key | RsaKey) -> "Sealed":
         """Hash, both key TLVs and the signature over the hash, as a correct signer writes them."""
         tlvs = [
             (Tlv.SHA256, self.digest),
             (Tlv.KEYHASH, key.public.key_hash),
-            (Tlv.PUBKEY, key.public.spki),
-            (Tlv.ECDSA, key.sign(self.digest)),
+            (Tlv.PUBKEY, key.public.encoded),
+            (SIGNATURES[key.public.algorithm], key.sign(self.digest)),
         ]
         return Sealed(self.body, tuple(tlvs))
 

@@ -7,7 +7,7 @@ the committed ones in keys and signatures alone; tests/vectors/test_python.py co
 
 from pathlib import Path
 
-from vectors.cases import good, reader, reference, signature, structure, tlvs, trust
+from vectors.cases import good, reader, reference, rsa, signature, structure, tlvs, trust
 from vectors.cases.world import World
 from vectors.recipe import HERE, Vectors, dump
 
@@ -18,13 +18,18 @@ FILE = "Images as files, with or without a named key: for the Python decoder alo
 
 
 def image_vectors(world: World) -> Vectors:
-    modules = (good, reference, structure, tlvs, trust, signature)
+    modules = (good, reference, structure, tlvs, trust, signature, rsa)
     rows = tuple(case for module in modules for case in module.cases(world))
-    return Vectors(IMAGE, {"good": world.good.write()}, world.trusts, rows)
+    return Vectors(IMAGE, {"good": world.good.write(), "rsa": world.good_rsa.write()}, world.trusts, rows)
 
 
 def file_vectors(world: World) -> Vectors:
-    return Vectors(FILE, {"good": world.good.write()}, world.reader_trusts, tuple(reader.cases(world)))
+    return Vectors(
+        FILE,
+        {"good": world.good.write(), "rsa": world.good_rsa.write()},
+        world.reader_trusts,
+        tuple(reader.cases(world)),
+    )
 
 
 def generate(folder: Path) -> None:

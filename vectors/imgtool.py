@@ -5,9 +5,9 @@ from pathlib import Path
 
 from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from vectors.forge import Key
+from vectors.forge import Key, RsaKey
 
 
 class ImgtoolError(Exception):
@@ -23,7 +23,7 @@ def run(*arguments: str) -> str:
     return str(result.output)
 
 
-def write_key(folder: Path, key: Key) -> str:
+def write_key(folder: Path, key: Key | RsaKey) -> str:
     """A PEM with the private key, for imgtool alone; `folder` is a temporary one."""
     path = folder / "key.pem"
     path.write_bytes(
@@ -34,7 +34,7 @@ def write_key(folder: Path, key: Key) -> str:
     return str(path)
 
 
-def write_public_key(folder: Path, key: ec.EllipticCurvePublicKey) -> str:
+def write_public_key(folder: Path, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> str:
     path = folder / "public.pem"
     path.write_bytes(
         key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -42,7 +42,7 @@ def write_public_key(folder: Path, key: ec.EllipticCurvePublicKey) -> str:
     return str(path)
 
 
-def sign(key: Key | None, payload: bytes, *options: str, header_size: int = 0x200) -> bytes:
+def sign(key: Key | RsaKey | None, payload: bytes, *options: str, header_size: int = 0x200) -> bytes:
     """The image that `imgtool sign` makes of `payload`."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -55,7 +55,7 @@ def sign(key: Key | None, payload: bytes, *options: str, header_size: int = 0x20
         return (folder / "out.bin").read_bytes()
 
 
-def verify(key: Key, image: bytes) -> str:
+def verify(key: Key | RsaKey, image: bytes) -> str:
     """What `imgtool verify` prints about a good image; it raises for a bad one."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

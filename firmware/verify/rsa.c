@@ -35,8 +35,9 @@ static void copy(uint8_t *to, const uint8_t *from, uint32_t size)
     }
 }
 
-/* B.2.1: XOR the mask that `seed` generates over the DB_SIZE bytes at `db`. */
-static void unmask(uint8_t *db, const uint8_t seed[DIGEST_SIZE])
+/* B.2.1: XOR the mask that `seed` generates over the DB_SIZE bytes at `db`. Out of line, as the next
+ * one: their frames take turns on the stack. */
+__attribute__((noinline)) static void unmask(uint8_t *db, const uint8_t seed[DIGEST_SIZE])
 {
     uint8_t block[DIGEST_SIZE + 4u] = {0}; /* seed | counter u32, big-endian; it stays below 256 */
     uint8_t mask[DIGEST_SIZE];
@@ -52,7 +53,7 @@ static void unmask(uint8_t *db, const uint8_t seed[DIGEST_SIZE])
 }
 
 /* 9.1.2, steps 12 and 13: 0 when H is the hash of zeros | digest | salt. */
-static uint32_t hash_differs(const uint8_t *h, const uint8_t *digest, const uint8_t *salt)
+__attribute__((noinline)) static uint32_t hash_differs(const uint8_t *h, const uint8_t *digest, const uint8_t *salt)
 {
     uint8_t message[PRIME_SIZE + DIGEST_SIZE + SALT_SIZE] = {0};
     uint8_t hash[DIGEST_SIZE];

@@ -24,6 +24,17 @@ def cases(world: World) -> Cases:
     yield Case("hash-both", data, "ok", "only the hash is known, the image carries the key", trust="hash")
     yield Case("hash-full", full_only, "ok", "as before", trust="hash")
     yield Case("hash-hash", hash_only, "image.no_signature", "nobody has the key", trust="hash")
+    rsa = world.good_rsa
+    for name, image in (("both", rsa), ("hash", rsa.without(Tlv.PUBKEY)), ("full", rsa.without(Tlv.KEYHASH))):
+        yield Case(f"named-rsa-{name}", image.write(), "ok", "the reader has the RSA key", trust="named_rsa")
+    mixed = rsa.without(Tlv.PUBKEY, Tlv.RSA3072_PSS).plus((Tlv.ECDSA, good.value(Tlv.ECDSA)))
+    yield Case(
+        "named-rsa-ecdsa",
+        mixed.write(),
+        "image.no_signature",
+        "the key that is named decides the kind of signature",
+        trust="named_rsa",
+    )
     for extra in (1, 2, 32, 4096):
         yield Case(
             f"trailing-{extra}",

@@ -114,6 +114,15 @@ def _lengths(world: World) -> Cases:
                 "image.tlv",
                 "a digest has 32 bytes",
             )
+    for kind, sizes in ((Tlv.SHA384, (0, 32, 47, 49)), (Tlv.SHA512, (0, 63, 65, 91))):
+        for size in sizes:
+            yield Case(
+                f"length-{kind.name.lower()}-{size}",
+                good.plus((kind, bytes(size))).write(),
+                "image.tlv",
+                "not read, but of a digest's size: no KEYHASH or PUBKEY with a flipped bit",
+                attack="6",
+            )
     for kind, sizes in (
         (Tlv.SECURITY_COUNTER, (0, 1, 2, 3, 5, 8)),
         (Tlv.UUID_VENDOR, (0, 4, 15, 17)),

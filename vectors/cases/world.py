@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from cellward.core.slots import BMS_M33, BMS_M33_18S, Stage
-from vectors.forge import CLASS, COUNTER, VENDOR, Draft, Key, Sealed
+from vectors.forge import CLASS, COUNTER, VENDOR, Draft, Key, RsaKey, Sealed
 from vectors.recipe import Case, TrustSpec
 
 OTHER_VENDOR = hashlib.sha256(b"another vendor").digest()[:16]
@@ -29,6 +29,8 @@ class World:
     second: Key = field(default_factory=Key.make)
     revoked: Key = field(default_factory=Key.make)
     stranger: Key = field(default_factory=Key.make)
+    rsa: RsaKey = field(default_factory=RsaKey.make)
+    rsa_stranger: RsaKey = field(default_factory=RsaKey.make)
 
     @cached_property
     def good(self) -> Sealed:
@@ -36,6 +38,18 @@ class World:
         while (sealed := Draft().seal(self.maker)).write()[-1] == 0xFF:
             pass
         return sealed
+
+    @cached_property
+    def good_rsa(self) -> Sealed:
+        while (sealed := Draft().seal(self.rsa)).write()[-1] == 0xFF:
+            pass
+        return sealed
+
+    @cached_property
+    def rsa_device(self) -> TrustSpec:
+        """A device with a key of each kind."""
+        hashes = (self.maker.public.key_hash, self.rsa.public.key_hash)
+        return replace(self.device, key_hashes=hashes, revoked=())
 
     @cached_property
     def device(self) -> TrustSpec:
@@ -77,6 +91,8 @@ class World:
             "counter_0": replace(device, counter=0),
             "one_slot_revoked": replace(device, key_hashes=(maker, maker), revoked=(1,)),
             "all_revoked": replace(device, revoked=(0, 1, 2)),
+            "rsa": self.rsa_device,
+            "rsa_revoked": replace(self.rsa_device, revoked=(1,)),
             "no_keys": replace(device, key_hashes=(), revoked=()),
             **{
                 name: replace(device, key_hashes=(forged(spki)[1],), revoked=()) for name, spki in odd.items()
@@ -87,9 +103,10 @@ class World:
     def reader_trusts(self) -> dict[str, TrustSpec]:
         maker = self.maker.public
         return {
-            "named": TrustSpec(keys=(maker.spki,)),
-            "named_counter": TrustSpec(keys=(maker.spki,), counter=COUNTER),
-            "named_hardware": TrustSpec(keys=(maker.spki,), vendor=VENDOR, klass=CLASS),
+            "named": TrustSpec(keys=(maker.encoded,)),
+            "named_rsa": TrustSpec(keys=(self.rsa.public.encoded,)),
+            "named_counter": TrustSpec(keys=(maker.encoded,), counter=COUNTER),
+            "named_hardware": TrustSpec(keys=(maker.encoded,), vendor=VENDOR, klass=CLASS),
             "hash": TrustSpec(key_hashes=(maker.key_hash,)),
             "nobody": TrustSpec(),
         }
