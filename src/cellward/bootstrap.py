@@ -8,7 +8,7 @@ from cellward.adapters.files import DirectoryStore, read_file, write_file
 from cellward.config import Home
 from cellward.core.errors import CellwardError, Code, Unavailable
 from cellward.ports.signer import KeyStore, Role, Signer
-from cellward.ports.token_uri import TokenUri
+from cellward.ports.token_uri import SCHEME, TokenUri
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cellward.adapters.pkcs11 import Token
     from cellward.adapters.registration import RegistrationFile
     from cellward.adapters.sql import SqliteRegistry
+    from cellward.core.keys import PublicKey
     from cellward.publish.director import Director
     from cellward.publish.images import ImageRepository
     from cellward.server.device_api import Repositories
@@ -33,6 +34,8 @@ __all__ = [
     "device_lock",
     "device_store",
     "director",
+    "firmware_keys",
+    "firmware_signer",
     "image_repository",
     "key_store",
     "read_file",
@@ -60,6 +63,26 @@ def signer(home: Home, uri: str) -> Signer:
 def role_signer(home: Home, role: Role) -> Signer:
     """The key of a role in the token that CELLWARD_TOKEN names, or in the embedded one."""
     return key_store(home, default_token()).signer(role)
+
+
+def firmware_signer(home: Home, key: str | None) -> Signer:
+    """A firmware key by its name or PKCS#11 URI; without either, the role's own."""
+    if key is None:
+        return role_signer(home, Role.FIRMWARE)
+    if key.startswith(SCHEME):
+        return signer(home, key)
+    from cellward.sign.keys import firmware_name
+
+    return key_store(home, default_token()).signer(firmware_name(key))
+
+
+def firmware_keys(home: Home) -> "tuple[PublicKey, ...]":
+    """Every firmware key of the token. Raises token.key_missing without one."""
+    from cellward.sign.keys import firmware_labels, named_key
+
+    store = key_store(home, default_token())
+    labels = firmware_labels(store) or [Role.FIRMWARE.value]
+    return tuple(named_key(store, label).public_key for label in labels)
 
 
 def key_store(home: Home, token: str, *, create: bool = False) -> KeyStore:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cellward.core.errors import Code, Refused, TrustRefused, Unavailable
-from cellward.core.keys import canonical_signature
+from cellward.core.keys import Algorithm, canonical_signature
 from cellward.ports.signer import KeyStore
 from tests.fakes.signer import MemoryKeyStore
 from tests.support import hsm
@@ -52,6 +52,29 @@ def test_a_signature_is_der_and_verifies(store: KeyStore) -> None:
     public_key.verify(DIGEST, signature, code=Code.IMAGE_SIGNATURE, subject="test")
     with pytest.raises(TrustRefused):
         public_key.verify(bytes(32), signature, code=Code.IMAGE_SIGNATURE, subject="test")
+
+
+def test_an_rsa_key_signs_with_pss(store: KeyStore) -> None:
+    made = store.create("rsa", Algorithm.RSA_3072)
+    public_key = made.public_key
+    assert public_key.algorithm is Algorithm.RSA_3072
+    assert made.attributes.confined
+    assert made.attributes.never_extractable
+    signer = store.signer("rsa")
+    assert (signer.public_key, store.find("rsa")) == (public_key, made)
+    signature = signer.sign(DIGEST)
+    assert len(signature) == 384
+    assert signer.sign(DIGEST) != signature, "each has a salt of its own"
+    public_key.verify(DIGEST, signature, code=Code.IMAGE_SIGNATURE, subject="test")
+    with pytest.raises(TrustRefused):
+        public_key.verify(bytes(32), signature, code=Code.IMAGE_SIGNATURE, subject="test")
+
+
+def test_the_labels_are_those_of_the_private_keys(store: KeyStore) -> None:
+    store.create("labelled")
+    labels = store.labels()
+    assert "labelled" in labels
+    assert labels == sorted(labels)
 
 
 def test_signers_name_their_key(store: KeyStore) -> None:

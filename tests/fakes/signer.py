@@ -1,8 +1,9 @@
 """A KeyStore in memory: keys of the test's own, which keep every promise of the port but secrecy."""
 
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from cellward.core.errors import Code, PolicyRefused, Refused, Unavailable
+from cellward.core.keys import Algorithm
 from cellward.ports.signer import KeyAttributes, StoredKey
 from tests.support.maker import Hand
 
@@ -20,20 +21,30 @@ class MemoryKeyStore:
     def __init__(self) -> None:
         self._keys: list[tuple[StoredKey, Hand]] = []
 
-    def hold(self, label: str, attributes: KeyAttributes = CONFINED) -> StoredKey:
-        hand = Hand(label, ec.generate_private_key(ec.SECP256R1()))
+    def hold(
+        self,
+        label: str,
+        attributes: KeyAttributes = CONFINED,
+        algorithm: Algorithm = Algorithm.P256,
+    ) -> StoredKey:
+        p256 = algorithm is Algorithm.P256
+        key = ec.generate_private_key(ec.SECP256R1()) if p256 else rsa.generate_private_key(65537, 3072)
+        hand = Hand(label, key)
         stored = StoredKey(label, hand.public_key, attributes)
         self._keys.append((stored, hand))
         return stored
+
+    def labels(self) -> list[str]:
+        return sorted(stored.label for stored, _ in self._keys)
 
     def find(self, label: str) -> StoredKey | None:
         found = self._only(label)
         return found[0] if found else None
 
-    def create(self, label: str) -> StoredKey:
+    def create(self, label: str, algorithm: Algorithm = Algorithm.P256) -> StoredKey:
         if any(stored.label == label for stored, _ in self._keys):
             raise Refused(Code.KEY_EXISTS, label)
-        return self.hold(label)
+        return self.hold(label, algorithm=algorithm)
 
     def signer(self, label: str) -> Hand:
         found = self._only(label)

@@ -266,7 +266,8 @@ def test_mutated_and_resealed_images_get_the_same_verdict(c: HostVerifier) -> No
         code = same(c, data, some_fuses(rng), slot_size=None if rng.random() < 0.5 else 0x3000)
         seen[code] = seen.get(code, 0) + 1
     # Every verdict was reached, or the mutations have lost their aim.
-    assert set(seen) == {code for code in WORD_OF if code == "ok" or code.startswith("image.")}, seen
+    wanted = {code for code in WORD_OF if code == "ok" or code.startswith("image.")}
+    assert set(seen) == wanted - {Code.IMAGE_ENCRYPTION}, seen  # the update engine's
 
 
 def test_random_bytes_are_refused(c: HostVerifier) -> None:

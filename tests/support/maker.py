@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from cellward.core import image
@@ -30,7 +30,7 @@ class Hand:
     """A Signer whose key the test holds. `lost`: the token has been pulled out."""
 
     name: str = "hand"
-    key: ec.EllipticCurvePrivateKey = field(
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = field(
         default_factory=lambda: ec.generate_private_key(ec.SECP256R1()), repr=False
     )
     lost: bool = False
@@ -48,7 +48,10 @@ class Hand:
         if self.lost:
             raise Unavailable(Code.TOKEN_ABSENT, "token of the test", expected="it", found="none")
         self.signatures += 1
-        return self.key.sign(digest, ec.ECDSA(Prehashed(hashes.SHA256())))
+        over = Prehashed(hashes.SHA256())
+        if isinstance(self.key, rsa.RSAPrivateKey):
+            return self.key.sign(digest, padding.PSS(padding.MGF1(hashes.SHA256()), 32), over)
+        return self.key.sign(digest, ec.ECDSA(over))
 
 
 @dataclass

@@ -134,6 +134,7 @@ class Pack:
 
     @property
     def pair(self) -> ClientCertificate:
+        assert isinstance(self.hand.key, ec.EllipticCurvePrivateKey)
         return ClientCertificate(self.certificate, pem(self.hand.key))
 
     def transport(self, where: Server) -> HttpTransport:

@@ -10,7 +10,7 @@ from cellward.core.errors import Code, TrustRefused
 from cellward.core.image import TLV_MAGIC, KeyFormat, Tlv, Trust, Version, build, decode, encode_area, verify
 from cellward.core.slots import BMS_M33, HARDWARE, Stage
 from vectors import imgtool
-from vectors.forge import Key
+from vectors.forge import Key, RsaKey
 
 KEY = Key.make()
 TRUST = Trust({KEY.public.key_hash: KEY.public})
@@ -113,6 +113,24 @@ def test_each_verifies_in_the_other(given: Input) -> None:
         assert verified.payload == given.payload
         assert str(verified.version) == given.version.removesuffix("+0")
         assert (verified.counter, verified.hardware) == (given.counter, given.hardware)
+
+
+def test_rsa_verifies_in_the_other() -> None:
+    key = RsaKey.make()
+    unsigned = build(
+        b"payload",
+        version=Version(1, 4, 0),
+        counter=7,
+        hardware=(BMS_M33.vendor_id, BMS_M33.class_id(Stage.APP)),
+    )
+    for fmt in KeyFormat:
+        ours = unsigned.signed(key.public, key.sign(unsigned.digest), fmt)
+        assert "Image was correctly validated" in imgtool.verify(key, ours)
+        with pytest.raises(imgtool.ImgtoolError):
+            imgtool.verify(RsaKey.make(), ours)
+    for fmt in SINGLE:
+        theirs = imgtool.sign(key, b"payload", "--version", "1.4.0", "--public-key-format", fmt.value)
+        assert verify(decode(theirs), Trust({key.public.key_hash: key.public})).key == key.public
 
 
 def test_imgtool_refuses_what_we_refuse() -> None:

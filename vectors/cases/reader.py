@@ -25,8 +25,12 @@ def cases(world: World) -> Cases:
     yield Case("hash-full", full_only, "ok", "as before", trust="hash")
     yield Case("hash-hash", hash_only, "image.no_signature", "nobody has the key", trust="hash")
     rsa = world.good_rsa
-    for name, image in (("both", rsa), ("hash", rsa.without(Tlv.PUBKEY)), ("full", rsa.without(Tlv.KEYHASH))):
-        yield Case(f"named-rsa-{name}", image.write(), "ok", "the reader has the RSA key", trust="named_rsa")
+    for name, sealed in (
+        ("both", rsa),
+        ("hash", rsa.without(Tlv.PUBKEY)),
+        ("full", rsa.without(Tlv.KEYHASH)),
+    ):
+        yield Case(f"named-rsa-{name}", sealed.write(), "ok", "the reader has the RSA key", trust="named_rsa")
     mixed = rsa.without(Tlv.PUBKEY, Tlv.RSA3072_PSS).plus((Tlv.ECDSA, good.value(Tlv.ECDSA)))
     yield Case(
         "named-rsa-ecdsa",

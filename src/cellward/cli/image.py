@@ -11,7 +11,6 @@ from cellward.core.errors import Code, FormatRefused, PolicyRefused, Refused, Un
 from cellward.core.image import Image, KeyFormat, Trust, Version, decode, verify
 from cellward.core.keys import PublicKey
 from cellward.core.slots import HARDWARE, Hardware, Stage
-from cellward.ports.signer import Role
 from cellward.ports.token_uri import SCHEME
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def image() -> None:
 @click.option("--counter", required=True, type=int, help="Security counter: no device goes below it.")
 @click.option("--hardware", required=True, type=_hardware, help="Module hardware it is for.")
 @click.option("--stage", type=_stage, default=Stage.APP.value, show_default=True)
-@click.option("--key", help="PKCS#11 URI.  [default: the firmware role's key]")
+@click.option("--key", help="Name of a firmware key, or PKCS#11 URI.  [default: firmware]")
 @click.option(
     "--key-format",
     type=click.Choice([fmt.value for fmt in KeyFormat]),
@@ -72,7 +71,7 @@ def sign(
     label = Label(Version.parse(version), counter, HARDWARE[hardware], Stage(stage))
     data = _read_firmware(firmware)
     read = read_firmware(str(firmware), data, label.hardware, label.stage, fill_gaps=fill_gaps)
-    signer = bootstrap.signer(home, key) if key else bootstrap.role_signer(home, Role.FIRMWARE)
+    signer = bootstrap.firmware_signer(home, key)
     signed = sign_image(read, label, signer, KeyFormat(key_format)).image
     bootstrap.write_file(output, signed.data)
     facts = _signed_facts(read, signed, signer, output)

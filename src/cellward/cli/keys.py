@@ -9,8 +9,9 @@ import click
 
 from cellward import bootstrap
 from cellward.config import Home
+from cellward.core.keys import Algorithm
 from cellward.ports.signer import Role
-from cellward.sign.keys import RoleKey, init_roles, list_roles, role_key
+from cellward.sign.keys import RoleKey, init_roles, list_roles, named_key, new_firmware_key
 
 Command = Callable[..., Any]
 _token = click.option(
@@ -38,6 +39,28 @@ def init(home: Home, token: str, as_json: bool) -> None:
     _show(list(init_roles(store)), as_json, init=True)
 
 
+@keys.command()
+@click.argument("role", type=click.Choice([Role.FIRMWARE.value]))
+@click.option("--name", required=True, help="firmware-NAME: what `image sign --key` is then given.")
+@click.option(
+    "--algorithm",
+    type=click.Choice([algorithm.value for algorithm in Algorithm]),
+    default=Algorithm.P256.value,
+    show_default=True,
+    help="ECDSA P-256, or RSA-3072-PSS.",
+)
+@_token
+@_json
+@click.pass_obj
+def new(home: Home, role: str, name: str, algorithm: str, token: str, as_json: bool) -> None:
+    """Make a further key for a ROLE: a module has four slots for firmware keys, and one can be revoked.
+
+    Like the others it is generated in the token and cannot leave it.
+    """
+    made = new_firmware_key(bootstrap.key_store(home, token), name, Algorithm(algorithm))
+    _show([made], as_json, init=True)
+
+
 @keys.command("list")
 @_token
 @_json
@@ -52,7 +75,7 @@ def list_(home: Home, token: str, as_json: bool) -> None:
 
 
 @keys.command()
-@click.argument("role", type=click.Choice([role.value for role in Role]))
+@click.argument("name")
 @_token
 @click.option(
     "-o",
@@ -61,9 +84,9 @@ def list_(home: Home, token: str, as_json: bool) -> None:
     help="File to write; default is the terminal.",
 )
 @click.pass_obj
-def export(home: Home, role: str, token: str, output: Path | None) -> None:
-    """The public key of a role, as PEM."""
-    pem = role_key(bootstrap.key_store(home, token), Role(role)).public_key.pem()
+def export(home: Home, name: str, token: str, output: Path | None) -> None:
+    """The public key of a role, or of a further firmware key by its NAME, as PEM."""
+    pem = named_key(bootstrap.key_store(home, token), name).public_key.pem()
     if output is None:
         click.echo(pem, nl=False)
         return
@@ -113,12 +136,12 @@ def _show(rows: list[RoleKey], as_json: bool, *, init: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    headings = ["role", "fingerprint", "sensitive", "extractable", "local", *(["now"] if init else [])]
+    headings = ["key", "fingerprint", "sensitive", "extractable", "local", *(["now"] if init else [])]
     table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for row in rows:
         said, print_ = row.key.attributes, row.key.public_key.fingerprint
         table.add_row(
-            f"[bold]{row.role}[/]",
+            f"[bold]{row.key.label}[/]\n{row.key.public_key.algorithm}",
             f"{print_[:32]}\n{print_[32:]}",
             _life(said.sensitive, said.always_sensitive, "yes", "always"),
             _life(not said.extractable, said.never_extractable, "no", "never"),
@@ -141,6 +164,8 @@ def _facts(row: RoleKey, init: bool) -> dict[str, object]:
     said = row.key.attributes
     facts: dict[str, object] = {
         "role": row.role.value,
+        "name": row.key.label,
+        "algorithm": row.key.public_key.algorithm.value,
         "fingerprint": row.key.public_key.fingerprint,
         "attributes": {
             "SENSITIVE": said.sensitive,

@@ -11,7 +11,6 @@ from cellward import bootstrap
 from cellward.config import Home
 from cellward.core.errors import Code, FormatRefused, PolicyRefused
 from cellward.core.metadata import Factory, Target, encode_factory
-from cellward.ports.signer import Role
 from cellward.publish.gate import MAX_IMAGE_SIZE
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -64,8 +63,8 @@ def publish(home: Home, images: tuple[Path, ...], as_json: bool) -> None:
     """
     repository = bootstrap.image_repository(home)
     files = {str(path): bootstrap.read_file(path, MAX_IMAGE_SIZE) for path in images}
-    key = bootstrap.role_signer(home, Role.FIRMWARE).public_key
-    targets = repository.publish(files, {key.key_hash: key}, _now())
+    keys = {key.key_hash: key for key in bootstrap.firmware_keys(home)}
+    targets = repository.publish(files, keys, _now())
     if as_json:
         click.echo(json.dumps([_facts(target) for target in targets], indent=2))
         return
@@ -172,7 +171,7 @@ def factory(home: Home, output: Path, urls: tuple[str, ...], enrol_urls: tuple[s
         device_ca=authorities.device_ca.pem,
         director_root=director_root,
         image_root=bootstrap.image_repository(home).roots.data(),
-        firmware_keys=(bootstrap.role_signer(home, Role.FIRMWARE).public_key,),
+        firmware_keys=bootstrap.firmware_keys(home),
         director_urls=_https(urls),
         image_urls=_https(urls),
         enrol_urls=_https(enrol_urls),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from cellward.core.keys import PublicKey
+from cellward.core.keys import Algorithm, PublicKey
 
 
 class Role(StrEnum):
@@ -30,7 +30,7 @@ class Signer(Protocol):
     def public_key(self) -> PublicKey: ...
 
     def sign(self, digest: bytes) -> bytes:
-        """ECDSA over a SHA-256 digest, as DER.
+        """A signature of the key's algorithm over a SHA-256 digest: ECDSA as DER, RSA-PSS as it is.
 
         Raises Unavailable (token.*) when the key cannot be reached.
         """
@@ -63,15 +63,19 @@ class StoredKey:
 
 
 class KeyStore(Protocol):
-    """ECDSA P-256 keys that are made in one token and stay there.
+    """Keys that are made in one token and stay there.
 
     Every method raises Unavailable (token.*) when the token cannot be reached, and Refused
     (token.ambiguous) where two keys have the label that was asked for.
     """
 
+    def labels(self) -> list[str]:
+        """Of every private key in the token, sorted."""
+        ...
+
     def find(self, label: str) -> StoredKey | None: ...
 
-    def create(self, label: str) -> StoredKey:
+    def create(self, label: str, algorithm: Algorithm = Algorithm.P256) -> StoredKey:
         """Generate a key pair in the token.
 
         Raises Refused (key.exists) when the label is taken; nothing is made then.

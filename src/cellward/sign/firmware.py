@@ -5,17 +5,17 @@ from itertools import pairwise
 
 from cellward.core.errors import Code, FormatRefused, PolicyRefused, Refused
 from cellward.core.image import TLV_MAGIC, TLV_PROTECTED_MAGIC, Tlv, encode_area
-from cellward.core.keys import DIGEST_SIZE, P256_SIGNATURE_SIZES, P256_SPKI_SIZE
+from cellward.core.keys import DIGEST_SIZE, RSA3072_PKCS1_SIZE, RSA3072_SIGNATURE_SIZE
 from cellward.core.slots import ERASED, Hardware, Stage
 from cellward.sign.formats import Chunk, Format, detect, parse
 
-# The TLVs of the largest image: both key TLVs and the longest signature.
+# The TLVs of the largest image: both key TLVs and the longer key and signature, those of RSA-3072.
 _PROTECTED = [(Tlv.SECURITY_COUNTER, bytes(4)), (Tlv.UUID_VENDOR, bytes(16)), (Tlv.UUID_CLASS, bytes(16))]
 _PLAIN = [
     (Tlv.SHA256, bytes(DIGEST_SIZE)),
     (Tlv.KEYHASH, bytes(DIGEST_SIZE)),
-    (Tlv.PUBKEY, bytes(P256_SPKI_SIZE)),
-    (Tlv.ECDSA, bytes(P256_SIGNATURE_SIZES[-1])),
+    (Tlv.PUBKEY, bytes(RSA3072_PKCS1_SIZE)),
+    (Tlv.RSA3072_PSS, bytes(RSA3072_SIGNATURE_SIZE)),
 ]
 TLV_ROOM = len(encode_area(TLV_PROTECTED_MAGIC, _PROTECTED) + encode_area(TLV_MAGIC, _PLAIN))
 

@@ -20,6 +20,7 @@ from cellward.config import Home
 from cellward.core import image
 from cellward.core.errors import CellwardError, Code
 from cellward.core.slots import BMS_M33, Stage
+from cellward.sign.firmware import TLV_ROOM
 from tests.support import hsm
 from tests.support.firmware import LINK, hex_file
 from vectors import imgtool
@@ -166,7 +167,7 @@ def test_bad_places(home: Home, firmware: Path, tmp_path: Path) -> None:
     refused(Code.FIRMWARE_TOO_LARGE, home, "sign", tmp_path / "huge.elf", *OPTIONS, "-o", output)
     (tmp_path / "app.bin").write_bytes(bytes(BMS_M33.app.size))
     error = refused(Code.FIRMWARE_TOO_LARGE, home, "sign", tmp_path / "app.bin", *OPTIONS, "-o", output)
-    assert error.found.endswith(f"{0x200 + 299} bytes too many")
+    assert error.found.endswith(f"{0x200 + TLV_ROOM} bytes too many")
     assert not output.exists()
 
 
@@ -197,7 +198,9 @@ def test_keys_that_are_none(home: Home, firmware: Path) -> None:
     refused(Code.TOKEN_ABSENT, home, *common, "pkcs11:token=nope;object=firmware")
     refused(Code.TOKEN_AMBIGUOUS, home, *common, "pkcs11:token=cellward")
     refused(Code.TOKEN_URI, home, *common, f"{hsm.FIRMWARE}?pin-value=1234")
-    refused(Code.TOKEN_URI, home, *common, "firmware.pem")
+    refused(Code.KEY_FORMAT, home, *common, "firmware.pem")
+    refused(Code.KEY_FORMAT, home, *common, "root")
+    refused(Code.TOKEN_KEY_MISSING, home, *common, "firmware-2")
     refused(Code.TOKEN_ABSENT, Home(firmware.parent / "none"), *common, hsm.FIRMWARE)
     assert not (firmware.parent / "none").exists()
 
@@ -315,5 +318,6 @@ def test_signing_imports_nothing_it_does_not_need(home: Home, firmware: Path) ->
     loaded = set(output.splitlines()[-1].split())
     unwanted = {"rich", "tuf", "securesystemslib", "httpx", "asn1crypto", "bincopy", "elftools", "sqlite3"}
     unwanted |= {"ssl", "json", "tempfile", "cryptography.hazmat.primitives.serialization"}
+    unwanted |= {f"cryptography.hazmat.primitives.asymmetric.{name}" for name in ("rsa", "padding")}
     assert not loaded & unwanted
     assert "pkcs11" in loaded

@@ -71,7 +71,33 @@ def test_export(home: Path, tmp_path: Path) -> None:
     assert PublicKey.from_pem(printed).fingerprint == fingerprint
     run(home, "export", "firmware", "-o", tmp_path / "x.pem")
     assert (tmp_path / "x.pem").read_bytes() == printed
-    assert run(home, "export", "nobody").exit_code == 2
+    assert run(home, "export", "nobody").exit_code == 1
+
+
+def test_a_further_firmware_key_signs_by_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    told(folder, "init")
+    (made,) = told(folder, "new", "firmware", "--name", "firmware-2", "--algorithm", "rsa-3072")
+    assert (made["role"], made["name"], made["algorithm"]) == ("firmware", "firmware-2", "rsa-3072")
+    assert made["attributes"] == told(folder, "list")[0]["attributes"]
+    again = run(folder, "new", "firmware", "--name", "firmware-2").exception
+    assert isinstance(again, CellwardError)
+    assert again.code is Code.KEY_EXISTS
+    assert [row["name"] for row in told(folder, "list") if row["role"] == "firmware"] == [
+        "firmware",
+        "firmware-2",
+    ]
+    run(folder, "export", "firmware-2", "-o", tmp_path / "2.pem")
+    assert PublicKey.from_pem((tmp_path / "2.pem").read_bytes()).fingerprint == made["fingerprint"]
+    (tmp_path / "app.bin").write_bytes(bytes(100))
+    common = ["--data", str(folder), "image"]
+    options = ["--version", "1.0.0", "--counter", "1", "--hardware", "bms-m33", "--key", "firmware-2"]
+    for arguments in (
+        ["sign", str(tmp_path / "app.bin"), *options, "-o", str(tmp_path / "app.img")],
+        ["verify", str(tmp_path / "app.img"), "--key", str(tmp_path / "2.pem")],
+    ):
+        result = CliRunner().invoke(cellward, [*common, *arguments])
+        assert result.exit_code == 0, result.exception
 
 
 def test_nothing_is_made_by_looking(tmp_path: Path) -> None:

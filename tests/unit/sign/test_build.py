@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from cellward.core import image
 from cellward.core.errors import Code, Refused, TrustRefused, Unavailable
@@ -47,6 +47,16 @@ def test_key_formats(key_format: KeyFormat, tlvs: set[Tlv]) -> None:
     hand = Hand()
     signed = sign_image(FIRMWARE, label(), hand, key_format).image
     assert {entry.type for entry in signed.entries} & {Tlv.KEYHASH, Tlv.PUBKEY} == tlvs
+    verify(signed, Trust({hand.public_key.key_hash: hand.public_key}))
+
+
+@pytest.mark.parametrize("key_format", list(KeyFormat))
+def test_an_rsa_key_signs_in_its_own_kind(key_format: KeyFormat) -> None:
+    hand = Hand(key=rsa.generate_private_key(65537, 3072))
+    signed = sign_image(FIRMWARE, label(), hand, key_format).image
+    kinds = {entry.type for entry in signed.entries}
+    assert Tlv.RSA3072_PSS in kinds
+    assert Tlv.ECDSA not in kinds
     verify(signed, Trust({hand.public_key.key_hash: hand.public_key}))
 
 

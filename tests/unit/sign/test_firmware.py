@@ -161,8 +161,8 @@ def test_the_room_for_tlvs_is_that_of_the_largest_image() -> None:
     unsigned = image.build(
         b"x", version=image.Version(1, 0, 0), counter=1, hardware=(bytes(16), bytes(16)), header_size=512
     )
-    plain = [(image.Tlv.SHA256, bytes(32)), (image.Tlv.KEYHASH, bytes(32)), (image.Tlv.PUBKEY, bytes(91))]
-    area = image.encode_area(image.TLV_MAGIC, [*plain, (image.Tlv.ECDSA, bytes(72))])
+    plain = [(image.Tlv.SHA256, bytes(32)), (image.Tlv.KEYHASH, bytes(32)), (image.Tlv.PUBKEY, bytes(398))]
+    area = image.encode_area(image.TLV_MAGIC, [*plain, (image.Tlv.RSA3072_PSS, bytes(384))])
     assert len(unsigned.body) + len(area) == 512 + 1 + TLV_ROOM
 
 

@@ -1,13 +1,22 @@
 """A token behind a URI: its session, its keys, signatures with one of them."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cellward.adapters.pkcs11.lane import LANE, LOST, Module, failed
 from cellward.adapters.pkcs11.pin import Pin
 from cellward.adapters.pkcs11.vendor import Attribute, KeyType, ObjectClass, ck, pkcs11
 from cellward.core.errors import Code, FormatRefused, PolicyRefused, Refused, Unavailable
-from cellward.core.keys import DIGEST_SIZE, P256_SPKI_PREFIX, PublicKey, encode_signature
+from cellward.core.keys import (
+    DIGEST_SIZE,
+    P256_SPKI_PREFIX,
+    RSA3072_PKCS1_PREFIX,
+    RSA3072_PKCS1_SUFFIX,
+    RSA_EXPONENT,
+    Algorithm,
+    PublicKey,
+    encode_signature,
+)
 from cellward.ports.signer import KeyAttributes, StoredKey
 from cellward.ports.token_uri import TokenUri
 
@@ -17,6 +26,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 P256_PARAMS = bytes.fromhex("06082a8648ce3d030107")  # OID of secp256r1 (RFC 5480)
+RSA_BITS = 3072
+# RSASSA-PSS over the caller's digest: hash, mask and bytes of salt (PKCS#11 v2.40, 2.1.10).
+MECHANISMS: dict[Algorithm, tuple[pkcs11.Mechanism, tuple[object, ...] | None]] = {
+    Algorithm.P256: (pkcs11.Mechanism.ECDSA, None),
+    Algorithm.RSA_3072: (
+        pkcs11.Mechanism.RSA_PKCS_PSS,
+        (pkcs11.Mechanism.SHA256, pkcs11.MGF.SHA256, DIGEST_SIZE),
+    ),
+}
 # Verified on SoftHSM: reading the value, flipping a flag and wrapping are all refused afterwards.
 PRIVATE_TEMPLATE = {
     Attribute.PRIVATE: True,
@@ -145,7 +163,8 @@ class TokenSigner:
             raise FormatRefused(
                 Code.KEY_FORMAT, self._text, expected="a SHA-256 digest", found=f"{len(digest)} bytes"
             )
-        return encode_signature(self._token.run(lambda session: self._sign(session, digest)))
+        raw = self._token.run(lambda session: self._sign(session, digest))
+        return encode_signature(raw) if self._public_key.algorithm is Algorithm.P256 else raw
 
     def _sign(self, session: pkcs11.Session, digest: bytes) -> bytes:
         if session is not self._session:
@@ -158,7 +177,8 @@ class TokenSigner:
                     found=f"{found.fingerprint[:16]}: the token that came back is another",
                 )
         # SoftHSM has no CKM_ECDSA_SHA256, so the digest is the caller's.
-        raw: bytes = self._key.sign(digest, mechanism=pkcs11.Mechanism.ECDSA)
+        mechanism, parameters = MECHANISMS[self._public_key.algorithm]
+        raw: bytes = self._key.sign(digest, mechanism=mechanism, mechanism_param=parameters)
         return raw
 
     def _load(self, session: pkcs11.Session) -> tuple[pkcs11.SignMixin, PublicKey]:
@@ -189,11 +209,14 @@ class TokenKeyStore:
         self._token = token
         self._text = text
 
+    def labels(self) -> list[str]:
+        return self._token.run(lambda session: sorted(_label(key) for key in _private_keys(session)))
+
     def find(self, label: str) -> StoredKey | None:
         return self._token.run(lambda session: self._find(session, label))
 
-    def create(self, label: str) -> StoredKey:
-        return self._token.exclusive(lambda session: self._create(session, label))
+    def create(self, label: str, algorithm: Algorithm = Algorithm.P256) -> StoredKey:
+        return self._token.exclusive(lambda session: self._create(session, label, algorithm))
 
     def signer(self, label: str) -> TokenSigner:
         uri = TokenUri(**{**self._token.uri.__dict__, "object": label})
@@ -205,20 +228,26 @@ class TokenKeyStore:
         keys = _private_keys(session, label)
         return _stored(session, _only(keys, f"key {label}")) if keys else None
 
-    def _create(self, session: pkcs11.Session, label: str) -> StoredKey:
+    def _create(self, session: pkcs11.Session, label: str, algorithm: Algorithm) -> StoredKey:
         if _private_keys(session, label):
             raise Refused(Code.KEY_EXISTS, f"key {label}", expected="a new label", found="a key of that name")
         import secrets
 
-        curve = session.create_domain_parameters(KeyType.EC, {Attribute.EC_PARAMS: P256_PARAMS}, local=True)
-        _, private = curve.generate_keypair(
-            id=secrets.token_bytes(16),
-            label=label,
-            store=True,
-            capabilities=pkcs11.MechanismFlag.SIGN | pkcs11.MechanismFlag.VERIFY,
-            public_template={Attribute.MODIFIABLE: False},
-            private_template=PRIVATE_TEMPLATE,
-        )
+        options: dict[str, Any] = {
+            "id": secrets.token_bytes(16),
+            "label": label,
+            "store": True,
+            "capabilities": pkcs11.MechanismFlag.SIGN | pkcs11.MechanismFlag.VERIFY,
+            "public_template": {Attribute.MODIFIABLE: False},
+            "private_template": PRIVATE_TEMPLATE,
+        }
+        if algorithm is Algorithm.RSA_3072:
+            options["public_template"][Attribute.PUBLIC_EXPONENT] = RSA_EXPONENT.to_bytes(3, "big")
+            _, private = session.generate_keypair(KeyType.RSA, RSA_BITS, **options)
+        else:
+            parameters = {Attribute.EC_PARAMS: P256_PARAMS}
+            curve = session.create_domain_parameters(KeyType.EC, parameters, local=True)
+            _, private = curve.generate_keypair(**options)
         return _stored(session, private)
 
 
@@ -286,14 +315,29 @@ def _public_key(session: pkcs11.Session, private: pkcs11.Object, subject: str) -
             found="the private key alone",
         )
     public = _only(halves, f"public half of {subject}")
-    kind, params = _kind(public), _bytes(public, Attribute.EC_PARAMS)
-    if kind != KeyType.EC.name or params != P256_PARAMS:
-        found = kind if kind != KeyType.EC.name else f"EC parameters {params.hex()}"
-        raise FormatRefused(Code.KEY_FORMAT, subject, expected="ECDSA P-256", found=found)
     try:
-        return PublicKey(P256_SPKI_PREFIX[:-1] + _point(_bytes(public, Attribute.EC_POINT)))
+        return PublicKey(_encoded(public, subject))
     except FormatRefused as error:
         raise error.about(subject) from error
+
+
+def _encoded(public: pkcs11.Object, subject: str) -> bytes:
+    """What PublicKey takes, or refuses: another size or exponent of RSA is not wrapped rightly here."""
+    kind = _kind(public)
+    if kind == KeyType.RSA.name:
+        exponent = int.from_bytes(_bytes(public, Attribute.PUBLIC_EXPONENT), "big")
+        modulus = _bytes(public, Attribute.MODULUS).lstrip(b"\0")
+        if exponent == RSA_EXPONENT and len(modulus) * 8 == RSA_BITS:
+            return RSA3072_PKCS1_PREFIX + modulus + RSA3072_PKCS1_SUFFIX
+        found = f"RSA-{len(modulus) * 8} with the exponent {exponent}"
+    elif kind == KeyType.EC.name:
+        parameters = _bytes(public, Attribute.EC_PARAMS)
+        if parameters == P256_PARAMS:
+            return P256_SPKI_PREFIX[:-1] + _point(_bytes(public, Attribute.EC_POINT))
+        found = f"EC parameters {parameters.hex()}"
+    else:
+        found = kind
+    raise FormatRefused(Code.KEY_FORMAT, subject, expected="ECDSA P-256 or RSA-3072", found=found)
 
 
 def _point(value: bytes) -> bytes:

@@ -44,6 +44,7 @@ from tests.support.uptane import (
     sign,
     target,
 )
+from vectors.forge import RsaKey
 
 ROOT = IMAGE_OWNER.root()
 MADE = image_release(target())
@@ -248,6 +249,19 @@ def test_role_keys_are_different_and_enough() -> None:
     for keys, threshold in (((key, key), 1), ((key,), 2), ((key,), 0), ((), 1)):
         with pytest.raises(FormatRefused):
             RoleKeys(keys, threshold)
+
+
+def test_metadata_keys_are_p256() -> None:
+    """An RSA key signs firmware and nothing else: neither does a role take it nor a root name it."""
+    rsa = RsaKey.make().public
+    with pytest.raises(FormatRefused) as caught:
+        RoleKeys((rsa,))
+    assert caught.value.code is Code.METADATA_FORMAT
+    tree = json.loads(ROOT)
+    next(iter(tree["signed"]["keys"].values()))["keyval"]["public"] = rsa.pem().decode()
+    with pytest.raises(FormatRefused) as caught:
+        parse_root(json.dumps(tree).encode())
+    assert caught.value.code is Code.METADATA_FORMAT
 
 
 def test_attach_takes_only_a_signature_of_that_key() -> None:
