@@ -10,7 +10,7 @@ import pytest
 from cellward.core.errors import Code, Refused
 from cellward.core.image import Tlv, Trust, decode, decode_slot, verify
 from tests.vectors.c_verifier import CVerifier
-from vectors.forge import CLASS, COUNTER, VENDOR, Draft, Key
+from vectors.forge import CLASS, COUNTER, VENDOR, Draft, Key, RsaKey
 from vectors.recipe import TrustSpec
 
 KEY = Key.make()
@@ -88,6 +88,19 @@ def test_with_a_single_key_tlv_every_bit_means_something(kind: Tlv) -> None:
         at, mask = bit // 8, 1 << bit % 8
         with pytest.raises(Refused):
             verify(decode(data[:at] + bytes([data[at] ^ mask]) + data[at + 1 :]), NAMED)
+
+
+def test_with_an_rsa_key_every_bit_means_something() -> None:
+    key = RsaKey.make()
+    sealed = DRAFT.seal(key)
+    trust = Trust({key.public.key_hash: key.public}, counter=COUNTER, hardware=(VENDOR, CLASS))
+    for image in (sealed, sealed.without(Tlv.KEYHASH), sealed.without(Tlv.PUBKEY)):
+        data = image.write()
+        assert verify(decode(data), trust).key == key.public
+        for bit in range(8 * len(DRAFT.body), 8 * len(data)):
+            at, mask = bit // 8, 1 << bit % 8
+            with pytest.raises(Refused):
+                verify(decode(data[:at] + bytes([data[at] ^ mask]) + data[at + 1 :]), trust)
 
 
 def test_the_c_verifier_agrees_on_every_bit(c_verifier: CVerifier) -> None:
