@@ -40,7 +40,7 @@ static void copy(uint8_t *to, const uint8_t *from, uint32_t size)
 __attribute__((noinline)) static void unmask(uint8_t *db, const uint8_t seed[DIGEST_SIZE])
 {
     uint8_t block[DIGEST_SIZE + 4u] = {0}; /* seed | counter u32, big-endian; it stays below 256 */
-    uint8_t mask[DIGEST_SIZE];
+    uint8_t mask[DIGEST_SIZE] = {0};
     copy(block, seed, DIGEST_SIZE);
     for (uint32_t at = 0; at < DB_SIZE; at++) {
         const uint32_t in_block = at % DIGEST_SIZE;
