@@ -3,6 +3,7 @@
 #include "crypto.h"
 #include "generated/unlock.h"
 #include "hardened.h"
+#include "rsa.h"
 
 /* One pass over one image. */
 struct check {
@@ -49,11 +50,11 @@ static uint32_t verify_digest(const struct check *check)
     return STATUS_OK;
 }
 
-/* There is a key and a signature, and the key is named before the signature it is for. MCUboot
- * ignores a signature whose key has not been named yet. */
+/* One signature, and a key that is named before it. MCUboot ignores a signature whose key has not been
+ * named yet. */
 static uint32_t check_signed(const struct image *image, struct refusal *why)
 {
-    const uint32_t signature = image->ecdsa.offset;
+    const uint32_t signature = image->ecdsa.offset | image->rsa.offset; /* the other one is 0 */
     const uint32_t last_key =
         image->pubkey.offset > image->keyhash.offset ? image->pubkey.offset : image->keyhash.offset;
     if (signature == 0) {
@@ -62,18 +63,34 @@ static uint32_t check_signed(const struct image *image, struct refusal *why)
     if (last_key == 0) {
         return refuse(why, STATUS_IMAGE_NO_SIGNATURE, TLV_PUBKEY, 0);
     }
+    if (image->ecdsa.offset != 0 && image->rsa.offset != 0) {
+        return refuse(why, STATUS_IMAGE_NO_SIGNATURE, TLV_ECDSA, TLV_RSA3072_PSS);
+    }
     if (last_key > signature) {
         return refuse(why, STATUS_IMAGE_NO_SIGNATURE, signature, last_key);
     }
     return STATUS_OK;
 }
 
+/* The key's encoding decides what signs (docs/formats/image.md): the TLV of that algorithm, or 0 for
+ * bytes that are no key. */
+static uint32_t algorithm_of(const struct image *image)
+{
+    static const uint8_t prefix[P256_SPKI_PREFIX_SIZE] = P256_SPKI_PREFIX;
+    const uint8_t *const key = value_of(image, &image->pubkey);
+    if (image->pubkey.length == P256_SPKI_SIZE && bytes_differ(key, prefix, sizeof prefix) == 0) {
+        return TLV_ECDSA;
+    }
+    if (image->pubkey.length == RSA3072_PKCS1_SIZE && rsa3072_key_differs(key) == 0) {
+        return TLV_RSA3072_PSS;
+    }
+    return 0;
+}
+
 /* The hash of the key the image names: PUBKEY's, which KEYHASH must agree with, or KEYHASH. */
 static uint32_t key_hash(const struct image *image, uint8_t hash[DIGEST_SIZE], struct refusal *why)
 {
-    static const uint8_t prefix[P256_SPKI_PREFIX_SIZE] = P256_SPKI_PREFIX;
     const uint8_t *const stated = value_of(image, &image->keyhash);
-    const uint8_t *const spki = value_of(image, &image->pubkey);
 
     if (image->pubkey.offset == 0) {
         for (uint32_t i = 0; i < DIGEST_SIZE; i++) {
@@ -81,10 +98,10 @@ static uint32_t key_hash(const struct image *image, uint8_t hash[DIGEST_SIZE], s
         }
         return STATUS_OK;
     }
-    if (image->pubkey.length != P256_SPKI_SIZE || bytes_differ(spki, prefix, sizeof prefix) != 0) {
+    if (algorithm_of(image) == 0) {
         return refuse(why, STATUS_IMAGE_KEY_MALFORMED, P256_SPKI_SIZE, image->pubkey.length);
     }
-    sha256(spki, P256_SPKI_SIZE, hash);
+    sha256(value_of(image, &image->pubkey), image->pubkey.length, hash);
     if (image->keyhash.offset != 0 && bytes_differ(stated, hash, DIGEST_SIZE) != 0) {
         return refuse(why, STATUS_IMAGE_KEY_MALFORMED, first_word(stated), first_word(hash));
     }
@@ -145,6 +162,11 @@ static uint32_t verify_key(const struct check *check)
     if (image->pubkey.offset == 0) { /* the fuses hold only its hash */
         return refuse(why, STATUS_IMAGE_NO_SIGNATURE, TLV_PUBKEY, TLV_KEYHASH);
     }
+    const uint32_t algorithm = algorithm_of(image);
+    const uint32_t signature = algorithm == TLV_RSA3072_PSS ? image->rsa.offset : image->ecdsa.offset;
+    if (signature == 0) { /* the other kind's signature is none */
+        return refuse(why, STATUS_IMAGE_NO_SIGNATURE, algorithm, 0);
+    }
     return STATUS_OK;
 }
 
@@ -153,8 +175,15 @@ static uint32_t verify_signature(const struct check *check)
 {
     const struct image *const image = check->image;
     const uint8_t *const digest = check->out->digest;
-    const uint32_t status = p256_verify(value_of(image, &image->pubkey), digest,
-                                        value_of(image, &image->ecdsa), image->ecdsa.length);
+    const uint8_t *const key = value_of(image, &image->pubkey);
+    uint32_t status;
+    if (algorithm_of(image) == TLV_RSA3072_PSS) {
+        const verdict said = rsa3072_pss_verify(key, digest, value_of(image, &image->rsa));
+        status = STATUS_IMAGE_SIGNATURE ^
+                 (~spread(verdict_differs(said)) & (STATUS_IMAGE_SIGNATURE ^ STATUS_OK));
+    } else {
+        status = p256_verify(key, digest, value_of(image, &image->ecdsa), image->ecdsa.length);
+    }
     pass_step(check, UNLOCK_SIGNATURE, status ^ STATUS_OK);
     if (opaque(status) == STATUS_OK) {
         return STATUS_OK;
