@@ -2,7 +2,7 @@
 
 import functools
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,6 +92,7 @@ class Rig:
     cuts: Cuts = field(default_factory=Cuts)
     pack: Pack = field(default_factory=Pack)
     machine: Machine | None = None
+    entropy: Callable[[], int] = lambda: 4
 
     @classmethod
     def planted(cls, counter: int = 6, key: Key = KEY) -> "Rig":
@@ -143,7 +144,7 @@ class Rig:
             nor,
             otp,
             self.pack,
-            lambda: 4,
+            self.entropy,
             exact=exact,
         )
         self.machine.power_on()
