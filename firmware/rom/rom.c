@@ -5,7 +5,9 @@
  */
 #include "boot/board.h"
 #include "boot/ladder.h"
+#include "boot/revocation.h"
 #include "boot/tamper.h"
+#include "boot/vaultblock.h"
 #include "boot/wipe.h"
 #include "update/engine.h"
 
@@ -147,8 +149,53 @@ static void derive(void)
     reg_write(REG_OTP_CTRL_HIDE_SECRET, 1);
 }
 
+/* A block of the vault that was written since the last boot: no older one is taken from now on. */
+static void commit_vault(void)
+{
+    uint8_t key[SECRET_SIZE];
+    if (handover.lifecycle >= LIFECYCLE_TAMPERED) {
+        return;
+    }
+    vault_key_from_stage(handover.stage_key, key);
+    for (uint32_t name = 0; name < VAULT_NAMES; name++) {
+        uint32_t committed = 0;
+        (void)vault_commit(name, key, &committed); /* what is wrong with a block is the app's to tell */
+        if (committed != 0) {
+            milestone(MILESTONE_VAULT_COMMITTED);
+        }
+    }
+    wipe(key, sizeof key);
+}
+
+/* A revocation waits for a bank that is confirmed and committed: the keys it is signed by stay. */
+static void revoke(const struct bank *bank, const struct verified *loader)
+{
+    struct verified app;
+    struct refusal why = {0};
+    uint8_t in_use[2][DIGEST_SIZE];
+
+    if (bank->state != STATE_CONFIRMED || commit_target(ACTIVE_BASE) > otp_counter() ||
+        verify(bank, STAGE_APP, &app) != STATUS_OK) {
+        return;
+    }
+    for (uint32_t i = 0; i < DIGEST_SIZE; i++) {
+        in_use[0][i] = loader->key_hash[i];
+        in_use[1][i] = app.key_hash[i];
+    }
+    const uint32_t status = revocation_carry_out(in_use, 2, &why);
+    if (status == STATUS_OK) {
+        milestone(MILESTONE_KEY_REVOKED);
+    } else {
+        event(bank->index, status, why.expected, why.found);
+    }
+}
+
 static _Noreturn void launch(const struct bank *bank, struct verified *loader, uint32_t status)
 {
+    commit_vault();
+    if (revocation_waits() != 0) {
+        revoke(bank, loader);
+    }
     reg_write(REG_WATCHDOG_LOAD, WATCHDOG_BOOT);
     reg_write(REG_SYS_LOCK, 1);
     reg_write(REG_FLASH_PROTECT, FLASH_PROTECT_ACTIVE | FLASH_PROTECT_BOOT_COUNT);
