@@ -190,7 +190,8 @@ def elf_memory(name: str) -> bytes:
     """What the loadable segments put into flash, at their load addresses."""
     memory = bincopy.BinFile()
     for segment in ELFFile(io.BytesIO(binary(name))).iter_segments("PT_LOAD"):
-        memory.add_binary(segment.data(), segment["p_paddr"])
+        if segment["p_filesz"]:
+            memory.add_binary(segment.data(), segment["p_paddr"])
     return bytes(memory.as_binary(padding=b"\0"))
 
 

@@ -361,7 +361,7 @@ def test_a_bit_that_flips_while_it_runs_opens_the_contactors(module: Module, sta
     machine.flip_bit(0, BMS_M33.slot(stage).offset + size - 1, 3)
     module.rig.run(1_000)
     assert not module.rig.pack.contactors_closed
-    report = machine.reports()[-1]
+    report = machine.reports()[-1]  # type: ignore[unreachable]
     assert told(report) == [("app", "a", Code.BOOT_INTEGRITY)]
     machine.flip_bit(0, BMS_M33.slot(stage).offset + size - 1, 3)
     assert not module.closes()
