@@ -6,7 +6,7 @@ import functools
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -15,7 +15,7 @@ from cellward.core import wire
 from cellward.core.errors import Code
 from cellward.core.slots import BANKS, BMS_M33, DATA_BANK, DATA_SIZE, ERASED
 from cellward.ports.module import BootEvent
-from cellward.vbms.registers import Milestone, ResetCause, Where
+from cellward.vbms.registers import EXEC_APP_KEY, EXEC_LOADER_KEY, Milestone, ResetCause, Where
 from tests.firmware.rig import FIRMWARE, built
 
 OUT = FIRMWARE / "build" / "an505"
@@ -50,8 +50,8 @@ class Board:
     boots: int = 8
     inject: Inject = Inject.NOTHING
     inject_at: Milestone = Milestone.ROM_ENTERED
-    exec_loader: int = 0
-    exec_app: int = 0
+    exec_loader: int = EXEC_LOADER_KEY
+    exec_app: int = EXEC_APP_KEY
 
     def to_bytes(self) -> bytes:
         head = (self.exec_loader, self.exec_app, 0x1234_5678, self.tamper, int(self.close), self.boots)
@@ -111,10 +111,14 @@ def binary(name: str) -> bytes:
     return (firmware() / name).read_bytes()
 
 
-def run(modules: Sequence[Board], timeout: float = 60) -> list[Run]:
+def run(modules: Iterable[Board], timeout: float = 60) -> list[Run]:
     """Boot each of them from no power until it is settled, in one QEMU."""
+    count = 0
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "modules").write_bytes(b"".join(module.to_bytes() for module in modules))
+        with (Path(folder) / "modules").open("wb") as file:
+            for module in modules:
+                file.write(module.to_bytes())
+                count += 1
         command = (*QEMU, "-kernel", str(firmware() / "rom.elf"))
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=timeout, check=False
@@ -123,7 +127,7 @@ def run(modules: Sequence[Board], timeout: float = 60) -> list[Run]:
         lines = told.read_text().splitlines() if told.exists() else []
     assert done.returncode == 0, (done.stderr, lines[-20:])
     runs = list(_runs(lines))
-    assert len(runs) == len(modules), lines[-20:]
+    assert len(runs) == count, lines[-20:]
     return runs
 
 

@@ -27,12 +27,13 @@ from cellward.core.slots import (
     flag_phrase,
 )
 from cellward.ports.module import BootEvent, BootReport
+from cellward.vbms.cpu import Cpu
 from cellward.vbms.cut import Cuts
-from cellward.vbms.machine import Machine
+from cellward.vbms.machine import CpuFactory, Machine
 from cellward.vbms.nor import Nor, flash_size
 from cellward.vbms.otp import Otp
 from cellward.vbms.pack import Pack
-from vectors.forge import Key
+from vectors.forge import Key, RsaKey
 
 ROOT = Path(__file__).parents[2]
 FIRMWARE = ROOT / "firmware"
@@ -60,7 +61,7 @@ def sign(
     stage: Stage,
     version: str,
     counter: int,
-    key: Key = KEY,
+    key: Key | RsaKey = KEY,
     *,
     header_size: int = BMS_M33.header_size,
 ) -> bytes:
@@ -95,7 +96,7 @@ class Rig:
     entropy: Callable[[], int] = lambda: 4
 
     @classmethod
-    def planted(cls, counter: int = 6, key: Key = KEY) -> "Rig":
+    def planted(cls, counter: int = 6, key: Key | RsaKey = KEY) -> "Rig":
         """Fuses burned, both banks empty."""
         rig = cls()
         for fuse, data in (
@@ -133,7 +134,9 @@ class Rig:
         end = (BANKS.index(bank) + 1) * BMS_M33.bank_size
         return memoryview(self.flash)[end - TRAILER_SIZE : end]
 
-    def boot(self, *, exact: bool = False, rom: bytes | None = None) -> tuple[BootReport, ...]:
+    def boot(
+        self, *, exact: bool = False, rom: bytes | None = None, cpu: CpuFactory = Cpu
+    ) -> tuple[BootReport, ...]:
         """Power on and settle. A machine that runs already loses its power first."""
         self.off()
         nor, otp = Nor(BMS_M33, memoryview(self.flash), self.cuts), Otp(memoryview(self.fuses), self.cuts)
@@ -146,6 +149,7 @@ class Rig:
             self.pack,
             self.entropy,
             exact=exact,
+            cpu=cpu,
         )
         self.machine.power_on()
         return self.machine.reports()

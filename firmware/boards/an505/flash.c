@@ -138,9 +138,8 @@ void unguard(void)
  * what is not listed is a fault. The last region is where nothing answers: an error of the bus. */
 void guard(void)
 {
-    const uint32_t open = MODULE->file.exec_loader == 0; /* for firmware without the EXEC registers */
-    const uint32_t loader = open || MODULE->executable & EXECUTE_LOADER ? 0 : MPU_NEVER_EXECUTE;
-    const uint32_t app = open || MODULE->executable & EXECUTE_APP ? 0 : MPU_NEVER_EXECUTE;
+    const uint32_t loader = MODULE->executable & EXECUTE_LOADER ? 0 : MPU_NEVER_EXECUTE;
+    const uint32_t app = MODULE->executable & EXECUTE_APP ? 0 : MPU_NEVER_EXECUTE;
     const uint32_t data = MPU_READ_ONLY | MPU_NEVER_EXECUTE;
     unguard();
     region(0, ROM_BASE, ROM_SIZE, MPU_READ_ONLY);
