@@ -201,7 +201,14 @@ BAD_CALIBRATIONS = [
 def test_what_is_no_calibration_is_not_stored(link: HostLink, value: bytes) -> None:
     module = Field(link, Lifecycle.PROVISIONED).prepare().start()
     assert module.status(Request.VAULT_WRITE, vault_write(value)) == STATUS_WORDS[Code.LINK_FRAME]
-    assert module.status(Request.VAULT_WRITE, vault_write(b"x", 2)) == STATUS_WORDS[Code.LINK_FRAME]
+    for wrong in (
+        vault_write(b"x", 2),
+        b"\1\0\0\1" + bytes(5),
+        b"\0\1\0\0" + bytes(4) + CALIBRATION.encode(),
+    ):
+        assert module.status(Request.VAULT_WRITE, wrong) == STATUS_WORDS[Code.LINK_FRAME]
+    for wrong in (b"\2\0\0\0", b"\0\1\0\0"):
+        assert module.status(Request.VAULT_READ, wrong) == STATUS_WORDS[Code.LINK_FRAME]
     assert link.view().operations == 0
 
 
@@ -278,6 +285,26 @@ def test_without_a_good_calibration_three_quarters_must_do(link: HostLink, case:
     module.set(Pack.CURRENT_MA, 187_501)
     module.link.idle(2)
     assert link.view().contactors == 0
+
+
+@pytest.mark.parametrize("lifecycle", [Lifecycle.TAMPERED, Lifecycle.RETIRED], ids=str)
+def test_a_module_without_keys_has_said_so(link: HostLink, lifecycle: Lifecycle) -> None:
+    module = Field(link, lifecycle, vault_key=bytes(32)).prepare().calibrated().start()
+    assert module.told() == []
+
+
+def test_at_the_plant_a_bad_one_is_news(link: HostLink) -> None:
+    module = Field(link, Lifecycle.PROVISIONED).prepare().calibrated()
+    _edited(module)
+    assert module.start().told() == [STATUS_WORDS[Code.VAULT_SEAL]]
+
+
+def test_the_widest_calibration_is_taken(link: HostLink) -> None:
+    module = Field(link, Lifecycle.PROVISIONED).prepare().start()
+    for gain, offset in ((100_000, 10_000), (-100_000, -10_000)):
+        widest = Calibration(gain, offset, cell_over_mv=5000, cell_under_mv=1000).encode()
+        status = module.status(Request.VAULT_WRITE, vault_write(widest))
+        assert status in (STATUS_OK, STATUS_WORDS[Code.LINK_STATE])
 
 
 def test_at_the_plant_none_is_no_news(link: HostLink) -> None:

@@ -15,7 +15,20 @@ from cellward.core.banks import State
 from cellward.core.errors import STATUS_OK, STATUS_WORDS, Code
 from cellward.core.image import Version, build
 from cellward.core.image.encryption import encrypt, wrap
-from cellward.core.slots import BMS_M33, OTP_SERIAL, TRAILER_MAGIC, Stage, flag_phrase, whole_phrases
+from cellward.core.revocation import Quorum, Revocation, signed_digest
+from cellward.core.slots import (
+    BMS_M33,
+    DATA_PAGE_SIZE,
+    OTP_REVOKED,
+    OTP_ROOT_QUORUM,
+    OTP_SERIAL,
+    OTP_SLOT_KEYS,
+    TRAILER_MAGIC,
+    DataPage,
+    Stage,
+    flag_phrase,
+    whole_phrases,
+)
 from cellward.ports.updatelink import MAX_DATA, MAX_PAYLOAD, PROTOCOL, Request, decode_answer, encode_request
 from cellward.vbms.registers import Milestone, Where
 from tests.firmware.host_link import HostLink, Region, Result, begin, chunks, host_link, image
@@ -90,6 +103,7 @@ class Bench:
         self.link.fresh()
         self.link.poke(Region.FUSES, 0, bytes(Rig.planted(COUNTER).fuses))
         self.link.poke(Region.FUSES, OTP_SERIAL.offset, b"serial of module")
+        self.link.poke(Region.FUSES, OTP_REVOKED.offset, wire.u32(0b1000))
         for stage, data in self.running.items():
             self.link.poke(Region.BANK_A, BMS_M33.slot(stage).offset, data)
         # The other bank holds an old release that calls itself confirmed.
@@ -205,7 +219,7 @@ def test_identity(bench: Bench) -> None:
     assert told == (
         bytes([PROTOCOL, Where.LOADER, 0, 1])
         + wire.u32(COUNTER)
-        + wire.u32(0)
+        + wire.u32(0b1000)
         + wire.u16(MAX_DATA)
         + wire.u16(0)
         + b"serial of module"
@@ -451,6 +465,64 @@ def test_malformed_frames_are_answered(bench: Bench, case: str) -> None:
     answer = decode_answer(said)
     assert (result, answer.type, answer.sequence) == (Result.RUNS, kind | 0x80, sequence)
     assert (answer.status, answer.payload) == (STATUS_WORDS[Code.LINK_FRAME], b"")
+
+
+# Revocation ---------------------------------------------------------------------------------------
+
+ROOT = Key.make()
+QUORUM = Quorum.of(1, (ROOT.public,))
+
+
+def revocation(key_hash: bytes = STRANGER.public.key_hash, signer: Key = ROOT) -> bytes:
+    r, s = signer.sign_raw(signed_digest(QUORUM, key_hash))
+    return Revocation(QUORUM, key_hash, {0: r.to_bytes(32, "big") + s.to_bytes(32, "big")}).encode()
+
+
+def with_two_keys(process: HostLink, where: Where) -> Bench:
+    bench = Bench(process, where).prepare()
+    bench.link.poke(Region.FUSES, OTP_REVOKED.offset, bytes(4))
+    bench.link.poke(Region.FUSES, OTP_ROOT_QUORUM.offset, QUORUM.digest)
+    bench.link.poke(Region.FUSES, OTP_SLOT_KEYS.offset + 32, STRANGER.public.key_hash)
+    return bench
+
+
+def revoked(bench: Bench) -> int:
+    return bench.link.peek(Region.FUSES, OTP_REVOKED.offset, 1)[0]
+
+
+REVOCATION_PAGE = DataPage.REVOCATION.value * DATA_PAGE_SIZE
+
+
+def test_the_loader_stores_a_revocation(process: HostLink) -> None:
+    bench = with_two_keys(process, Where.LOADER)
+    bench.accepted(Request.REVOKE, revocation())
+    assert bench.link.peek(Region.DATA, REVOCATION_PAGE + 4, len(revocation()))[:104] == revocation()[:104]
+    assert revoked(bench) == 0
+    assert bench.link.view().touched[:2] == (0, 0)
+
+
+def test_recovery_carries_a_revocation_out_at_once(process: HostLink) -> None:
+    bench = with_two_keys(process, Where.ROM)
+    staged(bench, LOADER, signed(Stage.APP, key=STRANGER))
+    bench.accepted(Request.REVOKE, revocation())
+    assert (revoked(bench), bench.link.peek(Region.DATA, REVOCATION_PAGE, 4)) == (0b10, bytes([0xFF]) * 4)
+    assert Milestone.KEY_REVOKED in bench.link.view().milestones
+    bench.refused(Code.IMAGE_KEY_REVOKED, Request.FINISH)  # an update that was under way
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (revocation(signer=STRANGER), Code.REVOCATION_SIGNATURE),
+        (revocation(bytes(range(32))), Code.IMAGE_KEY_UNKNOWN),
+        (revocation()[:-1], Code.REVOCATION_FORMAT),
+    ],
+)
+def test_recovery_refuses_a_bad_revocation(process: HostLink, data: bytes, code: Code) -> None:
+    bench = with_two_keys(process, Where.ROM)
+    bench.refused(code, Request.REVOKE, data)
+    assert (revoked(bench), bench.link.peek(Region.DATA, REVOCATION_PAGE, 4)) == (0, bytes([0xFF]) * 4)
+    assert Milestone.KEY_REVOKED not in bench.link.view().milestones
 
 
 # Time, restart, power -----------------------------------------------------------------------------

@@ -285,6 +285,16 @@ def whole_update(module: Module) -> None:
     module.done(Request.RESTART)
 
 
+def cut_short(rig: Rig) -> None:
+    """An update until the power goes, before or after the restart was answered."""
+    try:
+        whole_update(Module(rig))
+    except ModuleRefused as refusal:
+        assert refusal.code is Code.POWER_CUT
+    assert rig.machine is not None
+    assert not rig.machine.powered
+
+
 def test_power_cuts_in_the_middle() -> None:
     """Whatever is left, the module runs one of the two releases, whole. `cellward lab powercut` cuts at
     every operation."""
@@ -306,12 +316,7 @@ def test_power_cuts_in_the_middle() -> None:
         rig.stage("a", OLD, confirmed=True)
         rig.boot()
         rig.cuts.order(place, torn)
-        try:
-            whole_update(Module(rig))
-        except ModuleRefused as cut:
-            assert cut.code is Code.POWER_CUT
-        else:  # in the boot behind the answer to RESTART
-            assert place == total
+        cut_short(rig)
         rig.boot()
         assert rig.machine is not None
         report = rig.machine.reports()[-1]
@@ -346,6 +351,19 @@ def test_recovery_takes_a_signed_release_over_the_link() -> None:
     rig.off()
 
 
+@pytest.mark.parametrize(
+    ("confirmed", "active"), [("a", "a"), ("b", "b"), ("ab", "b"), ("", "b")], ids=["a", "b", "both", "none"]
+)
+def test_recovery_leaves_the_bank_that_was_good(confirmed: str, active: str) -> None:
+    """`active` is the one that is not written."""
+    rig = planted()
+    for bank in confirmed:
+        rig.stage(bank, {**OLD, Stage.APP: OLD[Stage.APP][:-1] + b"?"}, confirmed=True)
+    rig.boot()
+    assert BANKS[Module(rig).done(Request.IDENTIFY)[2]] == active
+    rig.off()
+
+
 # While it runs ------------------------------------------------------------------------------------
 
 
@@ -360,8 +378,8 @@ def test_a_bit_that_flips_while_it_runs_opens_the_contactors(module: Module, sta
     size = decode(OLD[stage]).header_size + decode(OLD[stage]).payload_size
     machine.flip_bit(0, BMS_M33.slot(stage).offset + size - 1, 3)
     module.rig.run(1_000)
-    assert not module.rig.pack.contactors_closed
-    report = machine.reports()[-1]  # type: ignore[unreachable]
+    assert not module.rig.pack.telemetry().contactors_closed
+    report = machine.reports()[-1]
     assert told(report) == [("app", "a", Code.BOOT_INTEGRITY)]
     machine.flip_bit(0, BMS_M33.slot(stage).offset + size - 1, 3)
     assert not module.closes()
