@@ -89,9 +89,7 @@ static uint32_t vault_read(struct exchange *exchange)
     if (status == STATUS_OK) {
         write_u32(exchange->answer, value.version);
         write_u32(exchange->answer + 4, value.counter);
-        for (uint32_t i = 0; i < value.length; i++) {
-            exchange->answer[8u + i] = value.bytes[i];
-        }
+        copy_bytes(exchange->answer + 8u, value.bytes, value.length);
         exchange->answer_length = 8u + value.length;
     }
     wipe(&value, sizeof value);

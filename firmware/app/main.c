@@ -47,6 +47,10 @@ static uint32_t release(uint32_t bank, uint32_t tested)
     if (tested != STATUS_OK) {
         return tested;
     }
+    if (lifecycle == LIFECYCLE_BLANK) { /* cut on the plant's line: it finishes before a pack is switched */
+        event(bank, STATUS_LIFECYCLE_OPEN, LIFECYCLE_PROVISIONED, lifecycle);
+        return STATUS_LIFECYCLE_OPEN;
+    }
     if (lifecycle >= LIFECYCLE_TAMPERED) { /* the ROM has told it */
         return lifecycle == LIFECYCLE_TAMPERED ? STATUS_TAMPER : STATUS_LIFECYCLE_CLOSED;
     }

@@ -36,6 +36,8 @@ uint32_t otp_thermometer(uint32_t offset, uint32_t size);
 uint32_t otp_raise(uint32_t offset, uint32_t size, uint32_t target);
 /* LIFECYCLE_ of generated/slots.h. */
 uint32_t otp_lifecycle(void);
+/* Bit n: slot n signs nothing, revoked or, from production on, a development key's. */
+uint32_t otp_revoked(void);
 /* Copies the fuses that verification of `stage` needs. */
 void otp_trust(enum stage stage, struct trust *out);
 uint32_t otp_counter(void);

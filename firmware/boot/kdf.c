@@ -4,6 +4,7 @@
 #include <bearssl_hmac.h>
 
 #include "boot/wipe.h"
+#include "verify/bytes.h"
 
 static void hmac_start(br_hmac_context *context, const void *key, uint32_t size)
 {
@@ -53,9 +54,7 @@ void hkdf_expand(const uint8_t prk[DIGEST_SIZE], const void *info, uint32_t info
         br_hmac_update(&context, info, info_size);
         br_hmac_update(&context, &number, sizeof number);
         hmac_end(&context, block);
-        for (uint32_t i = 0; i < count; i++) {
-            out[done + i] = block[i];
-        }
+        copy_bytes(out + done, block, count);
         done += count;
     }
     wipe(block, sizeof block);

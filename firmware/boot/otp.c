@@ -45,12 +45,20 @@ uint32_t otp_lifecycle(void)
     return state;
 }
 
+/* A key that signed a development image must not be good for a pack in the field (attacks, row 16). */
+uint32_t otp_revoked(void)
+{
+    const uint32_t development = otp_word(OTP_DEVELOPMENT_OFFSET);
+    const uint32_t revoked = otp_word(OTP_REVOKED_OFFSET);
+    return otp_lifecycle() >= LIFECYCLE_PRODUCTION ? revoked | development : revoked;
+}
+
 void otp_trust(enum stage stage, struct trust *out)
 {
     for (uint32_t slot = 0; slot < OTP_SLOT_KEY_COUNT; slot++) {
         otp_copy(OTP_SLOT_KEYS_OFFSET + slot * DIGEST_SIZE, out->slot_keys[slot], DIGEST_SIZE);
     }
-    out->revoked = otp_word(OTP_REVOKED_OFFSET);
+    out->revoked = otp_revoked();
     out->counter = otp_counter();
     otp_copy(OTP_VENDOR_ID_OFFSET, out->vendor, sizeof out->vendor);
     otp_copy(stage == STAGE_LOADER ? OTP_LOADER_CLASS_OFFSET : OTP_APP_CLASS_OFFSET, out->klass,

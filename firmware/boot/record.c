@@ -23,9 +23,7 @@ _Static_assert(AT_MAC + DIGEST_SIZE == RECORD_SIZE, "the MAC ends the record");
 void record_make(const struct record *record, const uint8_t key[SECRET_SIZE], uint8_t out[RECORD_SIZE])
 {
     static const uint8_t magic[] = {'C', 'W', 'B', 'R'};
-    for (uint32_t i = 0; i < sizeof magic; i++) {
-        out[i] = magic[i];
-    }
+    copy_bytes(out, magic, sizeof magic);
     out[AT_BY] = (uint8_t)record->by;
     out[AT_LIFECYCLE] = (uint8_t)record->lifecycle;
     out[AT_BANK] = (uint8_t)record->bank;
@@ -37,8 +35,6 @@ void record_make(const struct record *record, const uint8_t key[SECRET_SIZE], ui
     out[AT_REVISION] = (uint8_t)record->version.revision;
     out[AT_REVISION + 1] = (uint8_t)(record->version.revision >> 8);
     write_u32(out + AT_BUILD, record->version.build);
-    for (uint32_t i = 0; i < DIGEST_SIZE; i++) {
-        out[AT_DIGEST + i] = record->digest[i];
-    }
+    copy_bytes(out + AT_DIGEST, record->digest, DIGEST_SIZE);
     hmac_sha256(key, SECRET_SIZE, out, AT_MAC, out + AT_MAC);
 }

@@ -198,11 +198,7 @@ static uint32_t burned_slots(void)
 /* Slots that an image may be signed for once `lost` are gone. */
 static uint32_t remaining_slots(uint32_t lost)
 {
-    uint32_t gone = lost | otp_word(OTP_REVOKED_OFFSET);
-    if (otp_lifecycle() >= LIFECYCLE_PRODUCTION) {
-        gone |= otp_word(OTP_DEVELOPMENT_OFFSET);
-    }
-    return burned_slots() & ~gone;
+    return burned_slots() & ~(lost | otp_revoked());
 }
 
 static uint32_t in_use_check(const struct revocation *it, const uint8_t (*in_use)[DIGEST_SIZE],

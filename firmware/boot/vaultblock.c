@@ -139,9 +139,7 @@ uint32_t vault_open(uint32_t name, const uint8_t vault_key[SECRET_SIZE], struct 
     out->version = read_u32(block + AT_VERSION);
     out->counter = place.counter;
     out->length = read_u32(block + AT_LENGTH);
-    for (uint32_t i = 0; i < out->length; i++) {
-        out->bytes[i] = block[AT_VALUE + i];
-    }
+    copy_bytes(out->bytes, block + AT_VALUE, out->length);
     crypt(name, vault_key, block + AT_NONCE, out->bytes, out->length);
     return STATUS_OK;
 }
@@ -202,9 +200,7 @@ uint32_t vault_write(uint32_t name, const uint8_t vault_key[SECRET_SIZE], uint32
     write_u32(block + AT_LENGTH, length);
     uint32_t status = draw_nonce(block + AT_NONCE);
     if (status == STATUS_OK) {
-        for (uint32_t i = 0; i < length; i++) {
-            block[AT_VALUE + i] = value[i];
-        }
+        copy_bytes(block + AT_VALUE, value, length);
         crypt(name, vault_key, block + AT_NONCE, block + AT_VALUE, length);
         tag_of(name, vault_key, block, AT_VALUE + length, block + AT_VALUE + length);
         const uint32_t page = place.page == 0 ? 1u : 0u;

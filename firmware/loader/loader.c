@@ -4,6 +4,7 @@
 #include "boot/ladder.h"
 #include "boot/wipe.h"
 #include "update/engine.h"
+#include "verify/bytes.h"
 
 #define TEXT_(x) #x
 #define TEXT(x) TEXT_(x)
@@ -21,9 +22,7 @@ static void hand_over(const struct verified *app)
         wipe(loader_record_key, sizeof loader_record_key);
     }
     handover.app.signed_size = app->signed_size;
-    for (uint32_t i = 0; i < DIGEST_SIZE; i++) {
-        handover.app.digest[i] = app->digest[i];
-    }
+    copy_bytes(handover.app.digest, app->digest, DIGEST_SIZE);
 }
 
 int main(void)

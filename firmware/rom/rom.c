@@ -10,6 +10,7 @@
 #include "boot/vaultblock.h"
 #include "boot/wipe.h"
 #include "update/engine.h"
+#include "verify/bytes.h"
 
 const uint32_t board_where = WHERE_ROM;
 
@@ -178,10 +179,8 @@ static void revoke(const struct bank *bank, const struct verified *loader)
         verify(bank, STAGE_APP, &app) != STATUS_OK) {
         return;
     }
-    for (uint32_t i = 0; i < DIGEST_SIZE; i++) {
-        in_use[0][i] = loader->key_hash[i];
-        in_use[1][i] = app.key_hash[i];
-    }
+    copy_bytes(in_use[0], loader->key_hash, DIGEST_SIZE);
+    copy_bytes(in_use[1], app.key_hash, DIGEST_SIZE);
     const uint32_t status = revocation_carry_out(in_use, 2, &why);
     if (status == STATUS_OK) {
         milestone(MILESTONE_KEY_REVOKED);
@@ -200,9 +199,7 @@ static _Noreturn void launch(const struct bank *bank, struct verified *loader, u
     reg_write(REG_SYS_LOCK, 1);
     reg_write(REG_FLASH_PROTECT, FLASH_PROTECT_ACTIVE | FLASH_PROTECT_BOOT_COUNT);
     handover.loader.signed_size = loader->signed_size;
-    for (uint32_t i = 0; i < DIGEST_SIZE; i++) {
-        handover.loader.digest[i] = loader->digest[i];
-    }
+    copy_bytes(handover.loader.digest, loader->digest, DIGEST_SIZE);
     jump(STAGE_LOADER, bank->index, loader, status);
 }
 

@@ -17,6 +17,17 @@ static uint32_t failures;
         }                                                                                            \
     } while (0)
 
+static inline uint32_t all_are(const void *data, uint8_t byte, uint32_t size)
+{
+    const uint8_t *const bytes = data;
+    for (uint32_t i = 0; i < size; i++) {
+        if (bytes[i] != byte) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 struct test {
     const char *name;
     void (*run)(void);

@@ -8,6 +8,7 @@
 #include "boot/wipe.h"
 #include "generated/status.h"
 #include "hardened.h"
+#include "verify/bytes.h"
 #include "verify/crypto.h"
 
 #define POINT_SIZE 65u
@@ -33,9 +34,7 @@ static uint32_t derive(const uint8_t scalar[SECRET_SIZE], const uint8_t *ephemer
     static const char info[] = "MCUBoot_ECIES_v1";
     uint8_t point[POINT_SIZE];
     uint8_t prk[DIGEST_SIZE];
-    for (uint32_t i = 0; i < POINT_SIZE; i++) {
-        point[i] = ephemeral[i];
-    }
+    copy_bytes(point, ephemeral, POINT_SIZE);
     const uint32_t said = br_ec_p256_m31.mul(point, sizeof point, scalar, SECRET_SIZE, BR_EC_secp256r1);
     hkdf_extract(info, 0, point + X_OFFSET, X_SIZE, prk);
     hkdf_expand(prk, info, sizeof info - 1u, (uint8_t *)out, sizeof *out);
@@ -66,9 +65,7 @@ uint32_t ecies_unwrap(const uint8_t scalar[SECRET_SIZE], const uint8_t wrapped[L
     differ |= bytes_differ(tag, wrapped + TAG_OFFSET, TAG_SIZE);
     const uint32_t bad = verdict_differs(verdict_of(differ));
     if (bad == 0) {
-        for (uint32_t i = 0; i < CONTENT_KEY_SIZE; i++) {
-            key[i] = sealed[i];
-        }
+        copy_bytes(key, sealed, CONTENT_KEY_SIZE);
         unseal(derived.cipher, key);
     }
     wipe(&derived, sizeof derived);

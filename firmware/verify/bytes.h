@@ -13,6 +13,13 @@ static inline uint32_t read_u32(const uint8_t *p)
     return (uint32_t)p[0] | ((uint32_t)p[1] << 8) | ((uint32_t)p[2] << 16) | ((uint32_t)p[3] << 24);
 }
 
+static inline void copy_bytes(uint8_t *to, const uint8_t *from, uint32_t size)
+{
+    for (uint32_t i = 0; i < size; i++) {
+        to[i] = from[i];
+    }
+}
+
 /* The first four bytes of a digest or UUID, so that a hex dump starts with the same digits. */
 static inline uint32_t first_word(const uint8_t *p)
 {

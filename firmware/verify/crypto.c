@@ -3,6 +3,8 @@
 #include <bearssl_ec.h>
 #include <bearssl_hash.h>
 
+#include "bytes.h"
+
 #define SCALAR_SIZE 32u
 #define POINT_OFFSET (P256_SPKI_PREFIX_SIZE - 1u) /* the prefix ends in the point's 04 */
 #define POINT_SIZE 65u
@@ -93,9 +95,7 @@ static uint32_t on_curve(const uint8_t *point)
 {
     static const uint8_t one[1] = {1};
     uint8_t copy[POINT_SIZE];
-    for (uint32_t i = 0; i < POINT_SIZE; i++) {
-        copy[i] = point[i];
-    }
+    copy_bytes(copy, point, POINT_SIZE);
     return status_of(br_ec_p256_m31.mul(copy, sizeof copy, one, sizeof one, BR_EC_secp256r1),
                      STATUS_IMAGE_KEY_MALFORMED);
 }
@@ -107,9 +107,7 @@ uint32_t p256_verify(const uint8_t *spki, const uint8_t digest[DIGEST_SIZE], con
     uint8_t raw[2u * SCALAR_SIZE];
     const br_ec_public_key key = {BR_EC_secp256r1, point, sizeof point};
 
-    for (uint32_t i = 0; i < POINT_SIZE; i++) {
-        point[i] = spki[POINT_OFFSET + i];
-    }
+    copy_bytes(point, spki + POINT_OFFSET, POINT_SIZE);
     uint32_t status = der_signature(der, der_size, raw);
     if (status == STATUS_OK) {
         status = status_of(

@@ -2,6 +2,8 @@
 
 #include <bearssl_ec.h>
 
+#include "bytes.h"
+
 #define SCALAR_SIZE (P256_RAW_SIZE / 2u)
 #define SAID_GOOD 1u
 
@@ -19,9 +21,7 @@ verdict p256_verify_raw(const uint8_t point[P256_POINT_SIZE], const uint8_t dige
 {
     uint8_t copy[P256_POINT_SIZE]; /* BearSSL's key is not const */
     const br_ec_public_key key = {BR_EC_secp256r1, copy, sizeof copy};
-    for (uint32_t i = 0; i < P256_POINT_SIZE; i++) {
-        copy[i] = point[i];
-    }
+    copy_bytes(copy, point, P256_POINT_SIZE);
     const uint32_t said =
         br_ecdsa_i31_vrfy_raw(&br_ec_p256_m31, digest, DIGEST_SIZE, &key, raw, P256_RAW_SIZE);
     return verdict_of((said ^ SAID_GOOD) | is_zero(raw) | is_zero(raw + SCALAR_SIZE));

@@ -2,6 +2,8 @@
 
 #include <bearssl_rsa.h>
 
+#include "bytes.h"
+
 /* RFC 8017, 9.1: EM = maskedDB | H | 0xbc, DB = zeros | 0x01 | salt. emBits is 3071: one bit unused. */
 #define EM_SIZE RSA3072_SIGNATURE_SIZE
 #define DB_SIZE (EM_SIZE - DIGEST_SIZE - 1u)
@@ -28,20 +30,13 @@ uint32_t rsa3072_key_differs(const uint8_t *pkcs1)
     return differ;
 }
 
-static void copy(uint8_t *to, const uint8_t *from, uint32_t size)
-{
-    for (uint32_t i = 0; i < size; i++) {
-        to[i] = from[i];
-    }
-}
-
 /* B.2.1: XOR the mask that `seed` generates over the DB_SIZE bytes at `db`. Out of line, as the next
  * one: their frames take turns on the stack. */
 __attribute__((noinline)) static void unmask(uint8_t *db, const uint8_t seed[DIGEST_SIZE])
 {
     uint8_t block[DIGEST_SIZE + 4u] = {0}; /* seed | counter u32, big-endian; it stays below 256 */
     uint8_t mask[DIGEST_SIZE] = {0};
-    copy(block, seed, DIGEST_SIZE);
+    copy_bytes(block, seed, DIGEST_SIZE);
     for (uint32_t at = 0; at < DB_SIZE; at++) {
         const uint32_t in_block = at % DIGEST_SIZE;
         if (in_block == 0) {
@@ -57,8 +52,8 @@ __attribute__((noinline)) static uint32_t hash_differs(const uint8_t *h, const u
 {
     uint8_t message[PRIME_SIZE + DIGEST_SIZE + SALT_SIZE] = {0};
     uint8_t hash[DIGEST_SIZE];
-    copy(message + PRIME_SIZE, digest, DIGEST_SIZE);
-    copy(message + PRIME_SIZE + DIGEST_SIZE, salt, SALT_SIZE);
+    copy_bytes(message + PRIME_SIZE, digest, DIGEST_SIZE);
+    copy_bytes(message + PRIME_SIZE + DIGEST_SIZE, salt, SALT_SIZE);
     sha256(message, sizeof message, hash);
     return bytes_differ(h, hash, DIGEST_SIZE);
 }
@@ -90,7 +85,7 @@ verdict rsa3072_pss_verify(const uint8_t *pkcs1, const uint8_t digest[DIGEST_SIZ
         .elen = EXPONENT_SIZE,
     };
 
-    copy(em, signature, EM_SIZE);
+    copy_bytes(em, signature, EM_SIZE);
     /* 0 for a signature that is not below the modulus. */
     uint32_t differ = br_rsa_i31_public(em, sizeof em, &key) ^ 1u;
     /* A fault that leaves the exponentiation out leaves the signature, and anybody can write an EM. */

@@ -93,9 +93,7 @@ static uint32_t key_hash(const struct image *image, uint8_t hash[DIGEST_SIZE], s
     const uint8_t *const stated = value_of(image, &image->keyhash);
 
     if (image->pubkey.offset == 0) {
-        for (uint32_t i = 0; i < DIGEST_SIZE; i++) {
-            hash[i] = stated[i];
-        }
+        copy_bytes(hash, stated, DIGEST_SIZE);
         return STATUS_OK;
     }
     if (algorithm_of(image) == 0) {

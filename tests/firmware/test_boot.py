@@ -8,7 +8,17 @@ import pytest
 
 from cellward.core.banks import State, state_of
 from cellward.core.errors import Code
-from cellward.core.slots import BANKS, BMS_M33, COUNTER_MAX, Stage, decode_trailer
+from cellward.core.slots import (
+    BANKS,
+    BMS_M33,
+    COUNTER_MAX,
+    OTP_DEVELOPMENT,
+    OTP_DEVICE_SECRET,
+    OTP_LIFECYCLE,
+    Lifecycle,
+    Stage,
+    decode_trailer,
+)
 from cellward.ports.module import BootReport, Conditions, Outcome, Torn
 from cellward.vbms.registers import FLASH_BASE, Flash, FlashProtect, Watchdog
 from tests.firmware.rig import STRANGER, Rig, binary, last_event, names, release, sign, told
@@ -229,6 +239,31 @@ def test_a_revoked_key_boots_nothing(rig: Rig) -> None:
     (report,) = rig.boot()
     assert report.outcome is Outcome.RECOVERY
     assert told(report)[0] == ("rom", "a", Code.IMAGE_KEY_REVOKED)
+
+
+@pytest.mark.parametrize(
+    "lifecycle", [Lifecycle.PROVISIONED, Lifecycle.PRODUCTION, Lifecycle.TAMPERED], ids=str
+)
+def test_a_development_key_boots_nothing_once_the_module_is_closed(rig: Rig, lifecycle: Lifecycle) -> None:
+    rig.fuse(OTP_DEVELOPMENT, b"\x01")
+    rig.fuse(OTP_LIFECYCLE, lifecycle.fuses.to_bytes(4, "little"))
+    rig.fuse(OTP_DEVICE_SECRET, b"\xff" * OTP_DEVICE_SECRET.size)  # as zeroising leaves it
+    (report,) = rig.boot()
+    refused = ("rom", "a", Code.IMAGE_KEY_REVOKED) in told(report)
+    assert (refused, report.outcome is Outcome.RECOVERY) == (lifecycle.closed, lifecycle.closed)
+
+
+def test_the_other_slots_development_bit_bars_nothing(rig: Rig) -> None:
+    rig.fuse(OTP_DEVELOPMENT, b"\x02")
+    rig.fuse(OTP_LIFECYCLE, Lifecycle.PRODUCTION.fuses.to_bytes(4, "little"))
+    runs(rig.boot()[-1], "a", 6)
+
+
+def test_a_module_that_the_plant_has_not_finished_switches_no_pack(rig: Rig) -> None:
+    rig.fuse(OTP_LIFECYCLE, bytes(4))
+    (report,) = rig.boot()
+    assert told(report) == [("app", "a", Code.LIFECYCLE_OPEN)]
+    assert not closes(rig)
 
 
 def test_a_loader_is_no_app_and_an_app_is_no_loader(rig: Rig) -> None:

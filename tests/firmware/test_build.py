@@ -142,7 +142,7 @@ def test_what_is_there_already_is_not_fetched_again(tmp_path: Path) -> None:
 # The binaries ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("program", ["unit", "unit_boot"])
+@pytest.mark.parametrize("program", ["unit", "unit_boot", "unit_bootcount", "unit_vault"])
 def test_host_unit_tests_pass_under_the_sanitizers(program: str) -> None:
     built("host")
     done = subprocess.run([FIRMWARE / "build/host" / program], capture_output=True, text=True, check=False)

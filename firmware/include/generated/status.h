@@ -49,6 +49,7 @@
 #define STATUS_LINK_ORDER 0xed1950edu
 #define STATUS_UPDATE_CONTACTORS 0x0a5de7a3u
 #define STATUS_OTP_LOCKED 0x1616f2beu
+#define STATUS_LIFECYCLE_OPEN 0xf6e3a6d4u
 #define STATUS_LIFECYCLE_CLOSED 0xd2eac902u
 
 /* For a verifier with a screen: X(word, code). */
@@ -101,4 +102,5 @@
     X(STATUS_LINK_ORDER, "link.order") \
     X(STATUS_UPDATE_CONTACTORS, "update.contactors") \
     X(STATUS_OTP_LOCKED, "otp.locked") \
+    X(STATUS_LIFECYCLE_OPEN, "lifecycle.open") \
     X(STATUS_LIFECYCLE_CLOSED, "lifecycle.closed")

@@ -222,6 +222,7 @@ STATUS_WORDS: dict[Code, int] = {
     Code.LINK_ORDER: 0xED1950ED,
     Code.UPDATE_CONTACTORS: 0x0A5DE7A3,
     Code.OTP_LOCKED: 0x1616F2BE,
+    Code.LIFECYCLE_OPEN: 0xF6E3A6D4,
     Code.LIFECYCLE_CLOSED: 0xD2EAC902,
 }
 CODE_OF_STATUS: dict[int, Code] = {word: code for code, word in STATUS_WORDS.items()}

@@ -114,9 +114,9 @@ def _read(module: Module, bank: str, offset: int, length: int) -> bytes:
 
 def trust_of(status: ModuleStatus, stage: Stage, keys: tuple[PublicKey, ...]) -> image.Trust:
     """What an image for this module must satisfy: a factory key that the module's fuses hold too and
-    have not revoked, the module's counter, the ids in its fuses."""
+    do not bar, the module's counter, the ids in its fuses."""
     revoked = frozenset(
-        key_hash for slot, key_hash in enumerate(status.slot_keys) if status.revoked >> slot & 1
+        key_hash for slot, key_hash in enumerate(status.slot_keys) if status.barred >> slot & 1
     )
     classes = {Stage.LOADER: status.loader_class, Stage.APP: status.app_class}
     return image.Trust(

@@ -119,6 +119,11 @@ class ModuleStatus:
     debug_locked: bool = False
     root_quorum: bytes = bytes(32)  # whose revocations are taken; zeros: nobody's
 
+    @property
+    def barred(self) -> int:
+        """Bit n: slot n signs nothing, revoked or, in a closed module, a development key's."""
+        return self.revoked | self.development if self.lifecycle.closed else self.revoked
+
     def bank(self, name: str) -> BankStatus:
         return next(bank for bank in self.banks if bank.name == name)
 

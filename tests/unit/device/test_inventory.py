@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cellward.core import image, wire
 from cellward.core.errors import Code, FormatRefused, ModuleRefused, PolicyRefused
-from cellward.core.slots import BMS_M33, Stage
+from cellward.core.slots import BMS_M33, Lifecycle, Stage
 from cellward.device import inventory
 from cellward.device.memory import Memory
 from cellward.ports.module import Outcome
@@ -54,6 +54,14 @@ def test_a_revoked_or_unburned_key_verifies_nothing(module: AttackedModule) -> N
         assert not inventory.view(module, replaced(status, changed), KEYS).images
     held = inventory.view(module, replaced(status, {"slot_keys": second, "revoked": 1}), KEYS)
     assert set(held.images) == set(Stage)
+
+
+@pytest.mark.parametrize("lifecycle", Lifecycle, ids=str)
+def test_a_development_key_verifies_nothing_of_a_closed_module(
+    module: AttackedModule, lifecycle: Lifecycle
+) -> None:
+    status = replaced(module.status(), {"development": 1, "lifecycle": lifecycle})
+    assert set(inventory.view(module, status, KEYS).images) == (set() if lifecycle.closed else set(Stage))
 
 
 def replaced(status: Any, changes: dict[str, Any]) -> Any:

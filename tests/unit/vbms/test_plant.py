@@ -192,10 +192,10 @@ def cut_before_the_lifecycle(desk: Desk) -> FakeModule:
             raise ModuleRefused(Code.POWER_CUT, "module")
         burn(offset, data)
 
-    module.burn = burn_but_lifecycle  # type: ignore[method-assign]
-    with pytest.raises(ModuleRefused):
-        provision(module, ORDER, Dice(), desk)
-    module.burn = burn  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "burn", burn_but_lifecycle)
+        with pytest.raises(ModuleRefused):
+            provision(module, ORDER, Dice(), desk)
     return module
 
 
@@ -365,7 +365,7 @@ def cut_in_the_secret(line: Line, torn: Torn, number: int) -> None:
             line.module.cut_power_at(number + 1, torn)
         burn(offset, data)
 
-    line.module.burn = burn_torn  # type: ignore[method-assign]
-    with pytest.raises(ModuleRefused):
-        line.run()
-    line.module.burn = burn  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(line.module, "burn", burn_torn)
+        with pytest.raises(ModuleRefused):
+            line.run()
