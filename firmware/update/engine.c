@@ -18,7 +18,7 @@ static struct {
     const struct update_world *world;
     enum state state;
     struct stream stream;
-    uint8_t point[UPDATE_POINT_SIZE];
+    uint8_t point[UPDATE_POINT_SIZE]; /* of the scalar; starts with 0 until somebody asks */
     struct refusal why; /* of the request that is being answered */
 } engine;
 
@@ -30,6 +30,9 @@ static void feed(void)
 /* --- the requests --- */
 static uint32_t answer_identify(struct exchange *exchange)
 {
+    if (engine.point[0] == 0) { /* 6 M instructions, so not at every start */
+        update_public_key(engine.world->scalar, engine.point);
+    }
     return identify(exchange, engine.world->where, engine.point);
 }
 
@@ -263,8 +266,8 @@ _Noreturn void update_run(const struct update_world *world)
     contactors_open();
     engine.world = world;
     engine.state = IDLE;
+    engine.point[0] = 0;
     stream_close(&engine.stream);
-    update_public_key(world->scalar, engine.point);
     if (engine.world->where == WHERE_LOADER) {
         milestone(MILESTONE_UPDATE_ENTERED);
     }

@@ -193,7 +193,8 @@ def test_bits_only_fall_and_never_beyond_what_was_asked(
         before = bytes(memory)
         with suppress(ModuleRefused):
             nor.program(0, index * 8, data)
-        for at, (old, new) in enumerate(zip(before, memory, strict=True)):
+        assert memory[2 * SIZE_SMALL :] == before[2 * SIZE_SMALL :]  # the data flash, not byte by byte
+        for at, (old, new) in enumerate(zip(before[: 2 * SIZE_SMALL], memory, strict=False)):
             wanted = data[at - index * 8] if index * 8 <= at < index * 8 + 8 else 0xFF
             assert new & ~old == 0
             assert old & ~new & wanted == 0
