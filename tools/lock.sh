@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 readonly tool=.cache/lock
 if ! cmp -s requirements/lock.txt "$tool/lock.txt"; then
   "${PYTHON:-/usr/bin/python3}" -m venv --clear "$tool"
-  "$tool/bin/python" -m pip install -qq --disable-pip-version-check --only-binary :all: \
+  "$tool/bin/python" -m pip install -qq --disable-pip-version-check --no-deps --only-binary :all: \
     --require-hashes --requirement requirements/lock.txt
   cp requirements/lock.txt "$tool/lock.txt"
 fi

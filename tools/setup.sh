@@ -94,9 +94,11 @@ python_packages() {
   files=("${files[@]/%/.txt}")
   hash=$(digest "${files[@]}")
   ! stamped "$want" "$hash" || return 0
-  # Wheels only: a source build would fetch build tools that no hash vouches for.
+  # Wheels only: a source build would fetch build tools that no hash vouches for. No dependencies: the
+  # locks have them all, and pip would ask for the newest release of one that is wanted with an extra.
   step "Python packages (${locks[*]}, by hash)" \
-    pip install --quiet --only-binary :all: --require-hashes "${files[@]/#/--requirement=}"
+    pip install --quiet --no-deps --only-binary :all: --require-hashes "${files[@]/#/--requirement=}"
+  step 'Python packages fit each other' pip check
   stamp "$want" "$hash"
   # What the tests need holds what the demo needs.
   [ "$want" = demo ] || stamp demo "$(digest requirements/{run,module,build}.txt)"

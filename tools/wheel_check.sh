@@ -18,7 +18,7 @@ git ls-files src/cellward | sed 's|^src/||' | sort >"$work/expected"
 lacking=$(comm -23 "$work/expected" "$work/packed")
 [ -z "$lacking" ] || { printf 'wheel-check: the wheel lacks\n%s\n' "$lacking" >&2; exit 1; }
 
-"$python" -m pip install -qq --disable-pip-version-check --only-binary :all: --require-hashes \
+"$python" -m pip install -qq --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
   --requirement requirements/run.txt --requirement requirements/module.txt
 # No index: whatever the wheel asks for must already be there, or the lock files have fallen behind.
 "$python" -m pip install -qq --disable-pip-version-check --no-index "cellward[module] @ file://$wheel"
