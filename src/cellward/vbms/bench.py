@@ -55,11 +55,12 @@ class VirtualModule:
         *,
         exact: bool = False,
         cpu: CpuFactory = Cpu,
+        cuts: Cuts | None = None,
     ) -> None:
         rom = packaged(ROM) if rom is None else rom
         self._state = StateFile(path)
         hardware = self._state.label.hardware
-        self._cuts = Cuts()
+        self._cuts = Cuts() if cuts is None else cuts
         self._nor = Nor(hardware, self._state.flash, self._cuts)
         self._otp = Otp(self._state.fuses, self._cuts)
         self.pack = self._state.load_pack()

@@ -1,7 +1,9 @@
 """Power cuts, ordered at any flash or fuse operation, and what a torn operation leaves behind."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 
 from cellward.core.errors import Code, ModuleRefused
 from cellward.ports.module import Torn
@@ -11,15 +13,25 @@ class PowerCut(ModuleRefused):
     """The power went in the middle of an operation."""
 
 
+class Medium(Enum):
+    FLASH = "flash"
+    FUSES = "fuses"
+
+
+# Told what an operation changed: the offset in its memory, the bytes there before and after.
+Watch = Callable[[Medium, int, bytes, bytes], None]
+
+
 @dataclass
 class Cuts:
     """Counts the operations of one module and tears the one that was ordered.
 
-    `seed` makes garbage repeatable: same order, same bits.
+    `seed` makes garbage repeatable: same order, same bits. `watch` hears of every whole operation.
     """
 
     seed: int = 0
     operations: int = 0
+    watch: Watch | None = None
     _at: int = 0  # absolute number of the operation to cut; 0: none
     _torn: Torn = Torn.NONE
     _random: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311
@@ -39,11 +51,16 @@ class Cuts:
         return self._torn
 
     def pass_over(self, count: int) -> bool:
-        """Count `count` operations at once, unless one of them is to be cut; True when counted."""
-        if self.operations < self._at <= self.operations + count:
+        """Count `count` operations at once, unless one of them is to be cut or each is to be told;
+        True when counted."""
+        if self.watch is not None or self.operations < self._at <= self.operations + count:
             return False
         self.operations += count
         return True
+
+    def done(self, medium: Medium, at: int, old: bytes, new: bytes) -> None:
+        if self.watch is not None:
+            self.watch(medium, at, old, new)
 
     def some_of(self, bits: bytes) -> bytes:
         """A random part of the bits that are set in `bits`."""

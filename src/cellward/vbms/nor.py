@@ -20,7 +20,7 @@ from cellward.core.slots import (
     WRITE_SIZE,
     Hardware,
 )
-from cellward.vbms.cut import Cuts, power_cut, torn_bits
+from cellward.vbms.cut import Cuts, Medium, power_cut, torn_bits
 
 BANK_NAMES = (*BANKS, DATA_BANK_NAME)  # by the number that the flash controller has for it
 
@@ -81,7 +81,8 @@ class Nor:
         page = self._slice(bank, offset, size)
         torn = self._cuts.next_operation()
         if torn is None:
-            page[:] = bytes([ERASED]) * size
+            old, page[:] = bytes(page), bytes([ERASED]) * size
+            self._cuts.done(Medium.FLASH, self._place(bank, offset), old, bytes(page))
             return
         missing = bytes(byte ^ ERASED for byte in page)
         gained = torn_bits(self._cuts, torn, missing)
@@ -121,7 +122,8 @@ class Nor:
             )
         torn = self._cuts.next_operation()
         if torn is None:
-            cell[:] = phrase
+            old, cell[:] = bytes(cell), phrase
+            self._cuts.done(Medium.FLASH, self._place(bank, offset), old, phrase)
             return
         wanted = bytes(byte ^ ERASED for byte in phrase)
         cleared = torn_bits(self._cuts, torn, wanted)
@@ -129,8 +131,11 @@ class Nor:
         raise power_cut(f"write of {area}", self._cuts)
 
     def _slice(self, bank: int, offset: int, length: int) -> memoryview:
-        start = bank * self.hardware.bank_size + offset
+        start = self._place(bank, offset)
         return self._memory[start : start + length]
+
+    def _place(self, bank: int, offset: int) -> int:
+        return bank * self.hardware.bank_size + offset
 
     def _check(self, area: Area, unit: int, locked: Sequence[Area]) -> None:
         length = area.end - area.start

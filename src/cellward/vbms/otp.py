@@ -17,7 +17,7 @@ from cellward.core.slots import (
     decode_counter,
     decode_lifecycle,
 )
-from cellward.vbms.cut import Cuts, power_cut, torn_bits
+from cellward.vbms.cut import Cuts, Medium, power_cut, torn_bits
 
 WORD = 4
 # What the plant still burns into a module that is provisioned and not closed.
@@ -87,6 +87,7 @@ class Otp:
         cell[:] = (old | int.from_bytes(burned, "little")).to_bytes(WORD, "little")
         if torn is not None:
             raise power_cut(f"burn of fuse word 0x{offset:x}", self._cuts)
+        self._cuts.done(Medium.FUSES, offset, old.to_bytes(WORD, "little"), bytes(cell))
 
     def write(self, offset: int, data: bytes) -> None:
         """The plant's write: `data` is what the fuses shall read; LATE_FUSES until the module is

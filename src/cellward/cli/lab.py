@@ -1,0 +1,13 @@
+"""`cellward lab`: attacks on the module's real binaries, and on a user's own."""
+
+import click
+
+from cellward.cli.labcuts import powercut
+
+
+@click.group()
+def lab() -> None:
+    """Attack the boot chain: faults and power cuts by the million, leakage by the trace."""
+
+
+lab.add_command(powercut)

@@ -1,0 +1,130 @@
+"""Single routines of the firmware, called as a function calls them: real code, prepared RAM, nothing else.
+
+No peripheral is mapped: a routine that touches one faults, and the caller hears of it.
+"""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import unicorn as untyped_unicorn
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+from unicorn import arm_const
+
+from cellward.core.errors import Code, FormatRefused, Unavailable
+from cellward.vbms.registers import RAM_BASE, RAM_SIZE
+
+unicorn: Any = untyped_unicorn
+PAGE = 4096
+WORD = 4
+RETURN = 0x7FFF_0000  # where a routine returns to; nothing else is there
+STACK_TOP = RAM_BASE + RAM_SIZE
+ARGUMENT_REGISTERS = tuple(getattr(arm_const, f"UC_ARM_REG_R{number}") for number in range(4))
+BUDGET = 400_000_000
+
+
+class Elf:
+    """What is loaded where, and the addresses of its functions.
+
+    Raises FormatRefused (firmware.format) unless `data` is an ELF with a symbol table.
+    """
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self.name = name
+        try:
+            elf = ELFFile(io.BytesIO(data))
+            table = elf.get_section_by_name(".symtab")
+            self.segments = tuple(
+                (segment["p_paddr"], segment.data())
+                for segment in elf.iter_segments()
+                if segment["p_type"] == "PT_LOAD" and segment["p_filesz"]
+            )
+        except ELFError as error:
+            raise FormatRefused(
+                Code.FIRMWARE_FORMAT, name, expected="an ELF file", found=str(error)
+            ) from error
+        if not isinstance(table, SymbolTableSection):
+            raise FormatRefused(
+                Code.FIRMWARE_FORMAT, name, expected="an ELF with a symbol table", found="a stripped one"
+            )
+        self.symbols: dict[str, int] = {symbol.name: symbol["st_value"] for symbol in table.iter_symbols()}
+        self.functions: tuple[tuple[int, int, str], ...] = tuple(
+            sorted(
+                (symbol["st_value"] & ~1, max(symbol["st_size"], 2), symbol.name)
+                for symbol in table.iter_symbols()
+                if symbol["st_info"]["type"] == "STT_FUNC"
+            )
+        )
+
+    def function(self, address: int) -> str:
+        """The name of the function around `address`, or nothing."""
+        for start, size, name in self.functions:
+            if start <= address < start + size:
+                return name
+        return ""
+
+    def code(self, address: int, size: int) -> bytes:
+        for base, data in self.segments:
+            if base <= address < base + len(data):
+                return data[address - base : address - base + size]
+        return b""
+
+
+class Routines:
+    """The functions of one ELF, to be called one at a time."""
+
+    def __init__(self, elf: Elf) -> None:
+        self.elf = elf
+        self.uc: Any = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
+        for address, data in elf.segments:
+            start = address - address % PAGE
+            end = -(-(address + len(data)) // PAGE) * PAGE
+            self.uc.mem_map(start, end - start, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
+            self.uc.mem_write(address, data)
+        self.uc.mem_map(RAM_BASE, RAM_SIZE, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE)
+        self.uc.mem_map(RETURN, PAGE, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
+        self.uc.mem_write(RETURN, b"\x00\xbf" * (PAGE // 2))
+
+    def address(self, name: str) -> int:
+        """Raises Unavailable (storage.missing) for a function that this firmware does not have."""
+        try:
+            return self.elf.symbols[name]
+        except KeyError as error:
+            raise Unavailable(
+                Code.STORAGE_MISSING, self.elf.name, expected=f"a function {name}", found="none"
+            ) from error
+
+    def write(self, address: int, data: bytes) -> None:
+        self.uc.mem_write(address, data)
+
+    def read(self, address: int, size: int) -> bytes:
+        return bytes(self.uc.mem_read(address, size))
+
+    def call(self, name: str, arguments: Sequence[int]) -> int:
+        """What it returned. Raises Unavailable (module.fault) where it did not return."""
+        stack = STACK_TOP - WORD * max(len(arguments) - len(ARGUMENT_REGISTERS), 0)
+        stack -= stack % (2 * WORD)
+        for register, value in zip(ARGUMENT_REGISTERS, arguments, strict=False):
+            self.uc.reg_write(register, value)
+        for index, value in enumerate(arguments[len(ARGUMENT_REGISTERS) :]):
+            self.write(stack + WORD * index, value.to_bytes(WORD, "little"))
+        self.uc.reg_write(arm_const.UC_ARM_REG_SP, stack)
+        self.uc.reg_write(arm_const.UC_ARM_REG_LR, RETURN | 1)
+        try:
+            self.uc.emu_start(self.address(name) | 1, RETURN, count=BUDGET)
+        except unicorn.UcError as error:
+            raise self._lost(name, str(error)) from error
+        if self.uc.reg_read(arm_const.UC_ARM_REG_PC) != RETURN:
+            raise self._lost(name, "an endless loop")
+        return int(self.uc.reg_read(arm_const.UC_ARM_REG_R0)) & 0xFFFF_FFFF
+
+    def _lost(self, name: str, found: str) -> Unavailable:
+        pc = self.uc.reg_read(arm_const.UC_ARM_REG_PC)
+        return Unavailable(
+            Code.MODULE_FAULT,
+            f"{name} of {self.elf.name}",
+            expected="a routine that returns",
+            found=f"{found} at 0x{pc:08x}",
+        )
