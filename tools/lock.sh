@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes requirements/*.txt from pyproject.toml: every package with its version and hashes, no addresses.
-# run.txt is the core; module.txt, build.txt and dev.txt add to it; lock.txt is the tool for this script.
+# run.txt is the core; module.txt, lab.txt, build.txt and dev.txt add to it; lock.txt is the tool for this script.
 # Pins that still fit are kept; `make lock UPGRADE=1` takes the newest releases instead.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -37,7 +37,9 @@ compile run.txt pyproject.toml
 mapfile -t without < <(adding_to run.txt)
 compile module.txt "${without[@]}" --extra module pyproject.toml
 compile build.txt "${without[@]}" --group pyproject.toml:build
-mapfile -t without < <(adding_to run.txt module.txt build.txt)
+mapfile -t without < <(adding_to run.txt module.txt)
+compile lab.txt "${without[@]}" --extra lab pyproject.toml
+mapfile -t without < <(adding_to run.txt module.txt build.txt lab.txt)
 compile dev.txt "${without[@]}" --group pyproject.toml:dev
 compile lock.txt --group pyproject.toml:lock
 

@@ -8,7 +8,7 @@ unset MAKEFLAGS MFLAGS MAKELEVEL
 readonly python=${PYTHON:-/usr/bin/python3} venv=.venv log=.cache/setup.log
 case ${1:-} in
   demo) lists=(demo) locks=(run module build) goals=(all) ;;
-  test) lists=(demo test) locks=(run module build dev) goals=(all host) ;;
+  test) lists=(demo test) locks=(run module build lab dev) goals=(all host) ;;
   *) echo 'usage: tools/setup.sh demo|test' >&2; exit 2 ;;
 esac
 readonly want=$1 lists locks goals

@@ -182,8 +182,9 @@ def test_who_may_close_the_contactors(bench: Bench) -> None:
     bench.burn(OTP_COUNTER, b"\x3f")
     assert not bench.may_close("b")  # confirmed, not committed
     bench.burn(OTP_COUNTER, b"\x7f")
-    bench.burn(OTP_LIFECYCLE, Lifecycle.TAMPERED.fuses.to_bytes(4, "little"))
-    assert not bench.may_close("b")
+    for lifecycle in Lifecycle:
+        bench.burn(OTP_LIFECYCLE, lifecycle.fuses.to_bytes(4, "little"))
+        assert bench.may_close("b") == (lifecycle in (Lifecycle.PROVISIONED, Lifecycle.PRODUCTION)), lifecycle
 
 
 def test_a_contactor_that_closes_too_early_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,7 +151,7 @@ class Bench:
             and self.state(bank) is State.CONFIRMED
             and release.counter <= self.counter
             and not self.latched
-            and self.lifecycle not in (Lifecycle.TAMPERED, Lifecycle.RETIRED)
+            and self.lifecycle not in (Lifecycle.BLANK, Lifecycle.TAMPERED, Lifecycle.RETIRED)
         )
 
     # --- a module as its history left it ---
