@@ -9,6 +9,7 @@ from cellward.core.banks import State as BankState
 from cellward.core.errors import Code
 from cellward.core.slots import BMS_M33, Stage
 from cellward.ports.module import Outcome, Torn
+from cellward.ports.updatelink import Request
 from tests.support.pack import SERIAL, Pack, State, built
 
 APP = f"{SERIAL}/{Stage.APP}"
@@ -58,28 +59,38 @@ def test_no_gate_no_write(pack: Pack, measured: dict[str, Any], code: Code) -> N
     assert "degC" in report.result.detail  # what was measured, in the signed report
 
 
-def wake_up_after(pack: Pack, write: int) -> list[int]:
-    """High voltage is asked for after that write; returns the offsets that were written, as they come."""
-    program = pack.module.program
+def wake_up_after(pack: Pack, request: Request, count: int = 1) -> list[int]:
+    """High voltage is asked for after that request; returns the offsets that are written."""
+    exchange, program = pack.module.exchange, pack.module.program_inside
     written: list[int] = []
 
-    def wake(bank: str, offset: int, data: bytes) -> None:
-        program(bank, offset, data)
-        written.append(offset)
-        if len(written) == write:
+    def wake(request_: bytes) -> bytes:
+        answer = exchange(request_)
+        if pack.module.asked.count(request) == count:
             pack.module.measured = replace(pack.module.measured, close_requested=True)
+        return answer
 
-    pack.module.program = wake  # type: ignore[method-assign]
+    def note(bank: int, offset: int, data: bytes) -> None:
+        written.append(offset)
+        program(bank, offset, data)
+
+    pack.module.exchange = wake  # type: ignore[method-assign,assignment]
+    pack.module.program_inside = note  # type: ignore[method-assign]
     return written
 
 
-@pytest.mark.parametrize("write", [1, 2, 6])
-def test_high_voltage_wakes_up_while_writing(pack: Pack, write: int) -> None:
+@pytest.mark.parametrize(
+    ("request_", "count"),
+    [(Request.ENTER_UPDATE, 1), (Request.BEGIN, 1), (Request.DATA, 1), (Request.DATA, 2), (Request.DATA, 20)],
+    ids=str,
+)
+def test_high_voltage_wakes_up_while_writing(pack: Pack, request_: Request, count: int) -> None:
     before = pack.snapshot()
-    written = wake_up_after(pack, write)
+    written = wake_up_after(pack, request_, count)
     pack.refused(Code.GATE_CONTACTORS)
     safe(pack, before)
     assert not any(offset >= BMS_M33.trailer.offset for offset in written)
+    assert Request.FINISH not in pack.module.asked
 
 
 def test_high_voltage_wakes_up_while_writing_much(pack: Pack) -> None:
@@ -87,19 +98,30 @@ def test_high_voltage_wakes_up_while_writing_much(pack: Pack) -> None:
     data = built(Stage.APP, "1.4.1", 7, size=1024 * 1024)
     pack.order(*pack.published_as("1.4.0", Stage.LOADER), pack.publish(data, Stage.APP, "1.4.1", 7))
     before = pack.snapshot()
-    written = wake_up_after(pack, 10)
+    written = wake_up_after(pack, Request.DATA, 40)
     pack.refused(Code.GATE_CONTACTORS)
     safe(pack, before)
-    assert len(written) < 30
+    assert len(written) < 60
 
 
 def test_high_voltage_wakes_up_behind_the_trailer(pack: Pack) -> None:
     """The bank is pending already, and any reset would try it: the trailer goes again."""
     before = pack.snapshot()
-    written = wake_up_after(pack, 7)
+    written = wake_up_after(pack, Request.FINISH)
     pack.refused(Code.GATE_CONTACTORS)
     assert written[-1] >= BMS_M33.trailer.offset
     safe(pack, before)
+
+
+def test_a_module_that_closes_its_contactors_does_not_leave_its_app(pack: Pack) -> None:
+    """The gates were open when they were asked; the module measures for itself."""
+    telemetry = pack.module.telemetry
+    pack.module.telemetry = lambda: replace(telemetry(), contactors_closed=False)  # type: ignore[method-assign]
+    pack.module.measured = replace(pack.module.measured, contactors_closed=True)
+    before = pack.snapshot()
+    pack.refused(Code.UPDATE_CONTACTORS)
+    assert pack.snapshot().banks == before.banks
+    assert pack.module.outcome is Outcome.RUNNING
 
 
 def test_a_flash_that_refuses_in_the_middle(pack: Pack) -> None:
@@ -111,30 +133,64 @@ def test_a_flash_that_refuses_in_the_middle(pack: Pack) -> None:
     heals(pack)
 
 
-def test_a_link_that_shows_other_bytes(pack: Pack) -> None:
+def test_a_link_that_delivers_other_bytes(pack: Pack) -> None:
+    """What was verified here is not what arrived: the module says so, over its own flash."""
     before = pack.snapshot()
-    pack.module.flips = BMS_M33.app.offset + 5000
-    # The running bank is read over the same link: its app does not verify, and is ordered anyway.
-    error = pack.refused(Code.FLASH_READBACK)
-    assert "0x" in error.expected
+    pack.module.flips = 5000
+    pack.refused(Code.IMAGE_HASH)
     safe(pack, before)
     pack.module.flips = None
     heals(pack)
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [Request.ENTER_UPDATE, Request.BEGIN, Request.IMAGE, Request.DATA, Request.FINISH, Request.ABORT],
+    ids=str,
+)
+def test_a_link_that_goes_while_the_module_works(pack: Pack, request_: Request) -> None:
+    """It did what was asked, and nobody heard. The next cycle finds it in its engine and brings it back;
+    what was staged whole is tried, as the ROM decides."""
+    pack.module.loses = request_
+    pack.refused(Code.LINK_SILENT)
+    pack.module.loses = None
+    assert pack.cycle().refusal is None
+    assert (pack.module.active, pack.module.counter) == (1, 7)
+    assert pack.cycle().outcome == "nothing to do"
+    assert pack.told(APP) == "ok"
+
+
 def test_a_trailer_that_does_not_clear(pack: Pack) -> None:
     """VW Simos18: an erase that did not take, and the old valid mark stands over new bytes."""
     pack.module.banks[1][:] = pack.module.banks[0]
-    erase = pack.module.erase_page
+    erase = pack.module.erase_inside
 
-    def lazy(bank: str, offset: int) -> None:
+    def lazy(bank: int, offset: int) -> None:
         if offset != BMS_M33.trailer.offset:
             erase(bank, offset)
 
-    pack.module.erase_page = lazy  # type: ignore[method-assign]
+    pack.module.erase_inside = lazy  # type: ignore[method-assign]
     before = pack.snapshot()
     pack.refused(Code.FLASH_READBACK)
     assert pack.snapshot().banks == before.banks
+
+
+def test_every_refusal_leaves_the_app_running(pack: Pack) -> None:
+    pack.module.flips = 5000
+    pack.refused(Code.IMAGE_HASH)
+    assert pack.module.outcome is Outcome.RUNNING
+    assert pack.module.asked[-3:-2] == [Request.RESTART]  # then the two digests of the last report
+
+
+def test_a_damaged_stage_is_not_copied(pack: Pack) -> None:
+    """The app alone is ordered; a bit of the running loader has gone since it booted."""
+    data = built(Stage.APP, "1.3.1", 6)
+    pack.order(pack.publish(data, Stage.APP, "1.3.1", 6))
+    before = pack.snapshot()
+    pack.module.flip_bit("a", BMS_M33.loader.offset + 5000, 3)
+    pack.refused(Code.IMAGE_HASH)
+    assert pack.module.status().bank("b").state is BankState.EMPTY
+    assert pack.module.counter == before.counter
 
 
 def test_a_file_swapped_after_verification(pack: Pack) -> None:

@@ -2,14 +2,13 @@
 
 Flash and fuses are honest hardware; the boot follows core.banks with images that decode, hold their
 digest and do not go below the counter. `selftest_passes` decides the trial of a pending bank;
-`answers` is the firmware's end of the update link, None for one that is silent.
+`firmware` is its end of the update link, `silent` one that does not answer.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from cellward.core.banks import TRANSITIONS, Candidate, Event, State, choose, state_of
-from cellward.core.errors import CellwardError, Code, FormatRefused, ModuleRefused, Unavailable
+from cellward.core.errors import STATUS_WORDS, CellwardError, Code, FormatRefused, ModuleRefused, Unavailable
 from cellward.core.image import Image, decode_slot
 from cellward.core.slots import (
     BANKS,
@@ -42,6 +41,7 @@ from cellward.core.slots import (
 from cellward.ports.module import (
     MAX_ADVANCE_MS,
     BankStatus,
+    BootEvent,
     BootReport,
     Conditions,
     Milestone,
@@ -51,6 +51,7 @@ from cellward.ports.module import (
     Telemetry,
     Torn,
 )
+from tests.fakes.firmware import WHERE, FakeFirmware
 
 HEALTHY = Telemetry(
     at_ms=0,
@@ -86,14 +87,17 @@ class FakeModule:
     cut_at: int = 0
     measured: Telemetry = HEALTHY
     boots: list[BootReport] = field(default_factory=list)
+    noted: list[BootEvent] = field(default_factory=list)
     fuses: bytearray = field(default_factory=lambda: bytearray(OTP_SIZE))
     banks: list[bytearray] = field(default_factory=list)
     data_flash: bytearray = field(default_factory=lambda: bytearray([ERASED]) * DATA_SIZE)
-    answers: Callable[[bytes], bytes] | None = None
+    silent: bool = False
+    boot_count: int = 0
     tampered_by: set[TamperSource] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.banks = self.banks or [bytearray([ERASED]) * self.hardware.bank_size for _ in BANKS]
+        self.firmware = FakeFirmware(self)
 
     # --- Module ---
 
@@ -142,12 +146,7 @@ class FakeModule:
 
     def program(self, bank: str, offset: int, data: bytes) -> None:
         self._check_write(bank, offset, len(data), WRITE_SIZE)
-        target = self._flash(bank)
-        for at in range(offset, offset + len(data), WRITE_SIZE):
-            if any(byte != ERASED for byte in target[at : at + WRITE_SIZE]):
-                raise ModuleRefused(Code.FLASH_UNERASED, f"bank {bank}")
-            self._operate()
-            target[at : at + WRITE_SIZE] = data[at - offset : at - offset + WRITE_SIZE]
+        self._program(self._flash(bank), offset, data)
 
     def reset(self) -> tuple[BootReport, ...]:
         self._check_power()
@@ -163,9 +162,9 @@ class FakeModule:
         self._check_power()
         if not 0 < len(request) <= MAX_REQUEST:
             raise FormatRefused(Code.LINK_FRAME, "request", found=f"{len(request)} bytes")
-        if self.answers is None:
+        if self.silent or self.outcome not in WHERE:
             raise Unavailable(Code.LINK_SILENT, "module")
-        return self.answers(request)
+        return self.firmware.answer(request)
 
     # --- BenchModule ---
 
@@ -263,6 +262,41 @@ class FakeModule:
                 found=self._lifecycle(),
             )
 
+    # --- what only the firmware can do ---
+
+    def erase_inside(self, bank: int, offset: int) -> None:
+        self._operate()
+        size = self.hardware.page_size
+        self.banks[bank][offset : offset + size] = bytes([ERASED]) * size
+
+    def program_inside(self, bank: int, offset: int, data: bytes) -> None:
+        self._program(self.banks[bank], offset, data)
+
+    def erase_data(self, offset: int) -> None:
+        self._operate()
+        self.data_flash[offset : offset + DATA_PAGE_SIZE] = bytes([ERASED]) * DATA_PAGE_SIZE
+
+    def program_data(self, offset: int, data: bytes) -> None:
+        self._program(self.data_flash, offset, data)
+
+    def revoke_slot(self, slot: int) -> None:
+        self._operate()
+        self.fuses[OTP_REVOKED.offset] |= 1 << slot
+
+    def note_event(self, where: str, code: Code) -> None:
+        self.noted.append(BootEvent(where, BANKS[self.active], STATUS_WORDS[code], 0, 0, 0))
+
+    def restart(self) -> None:
+        """The firmware resets itself: the loader's engine where the app asked for it."""
+        self._boot("software")
+
+    def _program(self, target: bytearray, offset: int, data: bytes) -> None:
+        for at in range(offset, offset + len(data), WRITE_SIZE):
+            if any(byte != ERASED for byte in target[at : at + WRITE_SIZE]):
+                raise ModuleRefused(Code.FLASH_UNERASED, "flash")
+            self._operate()
+            target[at : at + WRITE_SIZE] = data[at - offset : at - offset + WRITE_SIZE]
+
     def _flash(self, bank: str) -> bytearray:
         return self.data_flash if bank == DATA_BANK_NAME else self.banks[BANKS.index(bank)]
 
@@ -273,6 +307,7 @@ class FakeModule:
             raise ModuleRefused(Code.POWER_CUT, "module")
 
     def _lose_power(self, outcome: Outcome) -> None:
+        self.firmware.enters_update = False
         self.powered = False
         self.outcome = outcome
         self.measured = replace(self.measured, contactors_closed=False, close_requested=False)
@@ -314,6 +349,13 @@ class FakeModule:
         return Candidate(trailer, app.counter or 0, parts)
 
     def _boot(self, cause: str) -> tuple[BootReport, ...]:
+        self.firmware.booted()
+        self.boot_count += 1
+        if self.firmware.enters_update:
+            self.firmware.enters_update = False
+            self.outcome = Outcome.UPDATING
+            self._report(cause, Outcome.UPDATING, "rom_entered", "loader_entered", "update_entered")
+            return self.reports()
         candidates = [self._candidate(bank) for bank in range(len(BANKS))]
         for bank in choose(candidates[0], candidates[1]):
             if all(self._image(bank, stage) is not None for stage in Stage):
@@ -335,6 +377,7 @@ class FakeModule:
             return self._boot("software")
         app = self._image(bank, Stage.APP)
         self.counter = max(self.counter, (app.counter if app else 0) or 0)
+        self.firmware.committed(bank)
         self.outcome = Outcome.RUNNING
         self._report(cause, Outcome.RUNNING, "rom_entered", "loader_entered", "app_entered", "running")
         return self.reports()
@@ -345,4 +388,6 @@ class FakeModule:
 
     def _report(self, cause: str, outcome: Outcome, *passed: str) -> None:
         milestones = tuple(Milestone(name, 0, 0) for name in passed)
-        self.boots.append(BootReport(cause, BANKS[self.active], outcome, self.counter, False, milestones, ()))
+        events, self.noted = tuple(self.noted), []
+        bank = BANKS[self.active]
+        self.boots.append(BootReport(cause, bank, outcome, self.counter, False, milestones, events))

@@ -12,7 +12,7 @@ from functools import cache
 from hashlib import sha256
 
 from cellward.core import image
-from cellward.core.errors import STATUS_WORDS, CellwardError, Code
+from cellward.core.errors import STATUS_WORDS, CellwardError, Code, Unavailable
 from cellward.core.image import Version
 from cellward.core.metadata import (
     Assignment,
@@ -33,6 +33,7 @@ from cellward.core.slots import (
     TRAILER_MAGIC,
     WRITE_SIZE,
     Hardware,
+    Lifecycle,
     Stage,
     flag_phrase,
 )
@@ -40,6 +41,8 @@ from cellward.device.agent import Agent, Cycle
 from cellward.device.memory import Device, Memory, ModuleEntry
 from cellward.device.update import Watch
 from cellward.ports.module import BootEvent, BootReport, Outcome
+from cellward.ports.updatelink import REQUEST_HEADER_SIZE as HEAD
+from cellward.ports.updatelink import Request
 from tests.fakes.module import FakeModule
 from tests.fakes.store import MemoryStore
 from tests.fakes.tls import Authority
@@ -103,22 +106,32 @@ class AttackedModule(FakeModule):
     """The fake, with a link that can be tampered with and a self-test that can say why."""
 
     reason: Code | None = None  # of a failed self-test
-    flips: int | None = None  # offset in the bank at which reading back shows another byte
-    refuses_at: int | None = None  # the n-th write that is refused
+    flips: int | None = None  # offset in an image at which the link delivers another byte
+    refuses_at: int | None = None  # the n-th write that the flash refuses
+    loses: Request | None = None  # the link is gone when the module has carried this out
+    asked: list[Request]
 
-    def read(self, bank: str, offset: int, length: int) -> bytes:
-        data = bytearray(super().read(bank, offset, length))
-        if self.flips is not None and offset <= self.flips < offset + length:
-            data[self.flips - offset] ^= 1
-        return bytes(data)
+    def exchange(self, request: bytes) -> bytes:
+        kind = Request(request[0])
+        self.asked = [*getattr(self, "asked", []), kind]
+        answer = super().exchange(self._delivered(kind, request))
+        if kind is self.loses:
+            raise Unavailable(Code.LINK_SILENT, "module")
+        return answer
 
-    def program(self, bank: str, offset: int, data: bytes) -> None:
+    def _delivered(self, kind: Request, request: bytes) -> bytes:
+        at = HEAD + 4 + (self.flips or 0) - int.from_bytes(request[HEAD : HEAD + 4], "little")
+        if self.flips is None or kind is not Request.DATA or not HEAD + 4 <= at < len(request):
+            return request
+        return request[:at] + bytes([request[at] ^ 1]) + request[at + 1 :]
+
+    def program_inside(self, bank: int, offset: int, data: bytes) -> None:
         if self.refuses_at is not None:
             self.refuses_at -= 1
             if self.refuses_at < 0:
-                super().program(bank, offset, data[:WRITE_SIZE])
-                super().program(bank, offset, data)  # unerased now: the flash says no
-        super().program(bank, offset, data)
+                super().program_inside(bank, offset, data[:WRITE_SIZE])
+                super().program_inside(bank, offset, data)  # unerased now: the flash says no
+        super().program_inside(bank, offset, data)
 
     def reset(self) -> tuple[BootReport, ...]:
         reports = super().reset()
@@ -131,7 +144,8 @@ class AttackedModule(FakeModule):
 def plant(module: FakeModule, loader: bytes, app: bytes, counter: int, bank: int = 0) -> None:
     """What a plant leaves: fuses, images and a confirmed trailer in one bank; then power."""
     module.fuses[0:32] = holder(FIRMWARE).public_key.key_hash
-    module.fuses[OTP_LIFECYCLE.offset] = 1
+    start = OTP_LIFECYCLE.offset
+    module.fuses[start : start + 4] = Lifecycle.PRODUCTION.fuses.to_bytes(4, "little")
     module.counter = counter
     flash = module.banks[bank]
     for stage, data in ((Stage.LOADER, loader), (Stage.APP, app)):

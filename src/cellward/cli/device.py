@@ -296,9 +296,7 @@ def _remembered(memory: Memory) -> dict[str, Any]:
                 "serial": entry.serial,
                 "hardware": entry.hardware,
                 "address": entry.address,
-                "installed": {
-                    s: dict(seen.installed.to_json()) for s, seen in memory.seen(entry.serial).items()
-                },
+                "installed": {s: dict(seen.to_json()) for s, seen in memory.seen(entry.serial).items()},
             }
             for entry in enrolled.modules
         ],

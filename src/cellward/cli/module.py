@@ -11,11 +11,12 @@ import click
 
 from cellward import bootstrap
 from cellward.cli.keyfiles import key_hash, quorum
-from cellward.core.errors import Code, ModuleRefused
+from cellward.core.errors import Code, ModuleRefused, Unavailable
 from cellward.core.slots import HARDWARE, Stage
-from cellward.ports.module import BootReport, Conditions, Module, Outcome, Telemetry, Torn
+from cellward.ports.module import BootReport, Conditions, Module, Outcome, TamperSource, Telemetry, Torn
 
 IMAGE_LIMIT = 4 * 1024 * 1024
+REVOCATION_LIMIT = 4096
 
 _state = click.option(
     "--state",
@@ -210,6 +211,64 @@ def power_cut(state: Path, operation: int, torn: str) -> None:
             click.echo("the power is off")
 
 
+@module.command()
+@_state
+@click.option(
+    "--register", type=_file, help="The module's registration: its boot records are verified with it."
+)
+@_json
+def identify(state: Path, register: Path | None, as_json: bool) -> None:
+    """Ask the firmware over the update link who it is, what it holds, and what was measured at its boot."""
+    from cellward.cli.moduleidentity import ask, show
+
+    held = None if register is None else bootstrap.registration_file(register).read()
+    if register is not None and held is None:
+        raise Unavailable(Code.STORAGE_MISSING, str(register), expected="a registration", found="none")
+    with bootstrap.connect_module(state) as target:
+        facts = ask(target, held)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        show(facts)
+
+
+@module.command()
+@_state
+@click.option("--revocation", required=True, type=_file, help="As `cellward keys revoke-slot` makes it.")
+def revoke(state: Path, revocation: Path) -> None:
+    """Hand over a slot key's revocation; the ROM carries it out.
+
+    At the next boot that has a confirmed and committed bank, or, where no bank is good, at once. What the
+    ROM refuses is one of that boot's events.
+    """
+    from cellward.device.link import UpdateLink
+
+    data = bootstrap.read_file(revocation, REVOCATION_LIMIT)
+    with bootstrap.connect_module(state) as target:
+        before = target.status()
+        UpdateLink(target, before.serial).revoke(data)
+        after = target.status()
+    done = after.revoked != before.revoked
+    click.echo(f"module {after.serial}: {'revoked' if done else 'handed over; the next boot carries it out'}")
+
+
+@module.command()
+@_state
+@click.option(
+    "--source",
+    type=click.Choice([source.value for source in TamperSource]),
+    default=TamperSource.CASE.value,
+    show_default=True,
+)
+def tamper(state: Path, source: str) -> None:
+    """Let a tamper sensor see something. The module destroys its secret: there is no way back."""
+    with bootstrap.connect_module(state, power=False) as target:
+        target.tamper(TamperSource(source))
+        status = target.status()
+    told = "at its next power-on" if status.outcome is Outcome.OFF else f"lifecycle {status.lifecycle}"
+    click.echo(f"module {status.serial}: {source} tampered with, {told}")
+
+
 def _conditions(command: Command) -> Command:
     options = (
         click.option("--load-ma", type=int, help="Drawn while the contactors are closed; negative charges."),
@@ -319,5 +378,5 @@ def _bank_facts(target: Module, hardware: str, bank: str) -> dict[str, Any]:
     """State of the trailer, and what the slots claim to hold; nothing of it is verified here."""
     from cellward.cli.moduleview import claims
 
-    state = target.status().bank(bank).state
-    return {"state": state.name.lower(), **claims(target, HARDWARE[hardware], bank)}
+    status = target.status()
+    return {"state": status.bank(bank).state.name.lower(), **claims(target, status, HARDWARE[hardware], bank)}

@@ -1,6 +1,7 @@
 """How a module looks on a terminal."""
 
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any
 
 from rich.console import Console
@@ -9,7 +10,17 @@ from rich.table import Table
 from cellward.core.errors import CellwardError
 from cellward.core.image import decode_slot
 from cellward.core.slots import Hardware, Stage
-from cellward.ports.module import BootEvent, BootReport, Milestone, Module, Outcome, Telemetry
+from cellward.device.link import UpdateLink
+from cellward.ports.module import (
+    BootEvent,
+    BootReport,
+    Milestone,
+    Module,
+    ModuleStatus,
+    Outcome,
+    Telemetry,
+)
+from cellward.ports.updatevalues import StageDigest
 
 # Who passes a milestone, and what it means.
 MILESTONES = {
@@ -23,14 +34,36 @@ MILESTONES = {
     "confirmed": ("app", "confirmed itself"),
     "running": ("app", "in charge"),
     "recovery": ("ROM", "recovery: no bank is good, contactors open"),
+    "update_entered": ("loader", "update engine waits for the link"),
+    "key_revoked": ("ROM", "slot key revoked"),
+    "vault_committed": ("ROM", "vault's new value committed"),
+    "zeroised": ("ROM", "device secret and keys destroyed"),
 }
 GOOD = {Outcome.RUNNING: "green", Outcome.RESET: "yellow"}
 DECIMAL_BELOW = 100_000
 
 
-def claims(module: Module, hardware: Hardware, bank: str) -> dict[str, Any]:
-    """What the images of a bank say of themselves, by stage; None where there is no image."""
-    return {str(stage): _claim(module, hardware, bank, stage) for stage in Stage}
+def claims(module: Module, status: ModuleStatus, hardware: Hardware, bank: str) -> dict[str, Any]:
+    """What the images of a bank say of themselves, by stage; None where there is no image, or where a
+    closed module without power shows none."""
+    if not status.lifecycle.closed:
+        return {str(stage): _claim(module, hardware, bank, stage) for stage in Stage}
+    if status.outcome not in (Outcome.RUNNING, Outcome.UPDATING, Outcome.RECOVERY):
+        return dict.fromkeys(map(str, Stage))
+    link, other = UpdateLink(module, status.serial), bank != status.active_bank
+    return {str(stage): _told(link.digest(stage, other=other)) for stage in Stage}
+
+
+def _told(found: StageDigest | None) -> dict[str, Any] | None:
+    """By the firmware's own word: the only one there is of a closed module."""
+    if found is None:
+        return None
+    return {
+        "version": str(found.version),
+        "counter": found.counter,
+        "file": found.sha256.hex(),
+        "digest_holds": True,
+    }
 
 
 def _claim(module: Module, hardware: Hardware, bank: str, stage: Stage) -> dict[str, Any] | None:
@@ -42,7 +75,7 @@ def _claim(module: Module, hardware: Hardware, bank: str, stage: Stage) -> dict[
     return {
         "version": str(image.version),
         "counter": image.counter,
-        "digest": image.digest.hex(),
+        "file": sha256(image.data).hexdigest(),
         "digest_holds": image.digest == image.stated_digest,
     }
 
@@ -130,4 +163,4 @@ def _claim_text(claim: dict[str, Any] | None) -> str:
     if claim is None:
         return "no image"
     holds = "" if claim["digest_holds"] else " [red](digest does not hold)[/red]"
-    return f"{claim['version']}, counter {claim['counter']}, SHA-256 {claim['digest']}{holds}"
+    return f"{claim['version']}, counter {claim['counter']}, SHA-256 {claim['file']}{holds}"

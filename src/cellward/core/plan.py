@@ -1,11 +1,8 @@
-"""What to write into which bank, and in which order: decided before the first byte is erased.
+"""What goes into which bank: decided before the first byte is erased.
 
-::
-
-    clear the trailer   the bank is not bootable from here on (VW Simos18: the old valid mark stayed)
-    erase, write        loader, then app; a stage that was not ordered is copied from the running bank
-    read back           every written byte
-    write the trailer   magic only (banks.Event.STAGE): the ROM tries it once, it must confirm itself
+The module's update engine does it (docs/formats/update-link.md): it clears the trailer, takes a stage
+that was ordered, copies one that was not from the running bank, verifies both in the flash, and writes
+the trailer's magic (banks.Event.STAGE): the ROM tries the bank once, it must confirm itself.
 
 A plan never touches the running bank. MCUboot's direct-XIP has no plan: whoever writes the slot
 decides. Here the choice the ROM will make afterwards is made first, so that nothing is flashed that
@@ -13,33 +10,33 @@ would not boot, not commit, or not stay.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
 
 from cellward.core.errors import Code, PolicyRefused
-from cellward.core.image import Image, VerifiedImage
-from cellward.core.slots import (
-    BANKS,
-    COUNTER_MAX,
-    MAGIC_FROM_END,
-    TRAILER_MAGIC,
-    Hardware,
-    Region,
-    Stage,
-    whole_phrases,
-)
+from cellward.core.image import VerifiedImage, Version
+from cellward.core.slots import BANKS, COUNTER_MAX, Hardware, Stage
 
 Images = Mapping[Stage, VerifiedImage]
+
+
+@dataclass(frozen=True)
+class Held:
+    """An image as the module tells of it: SHA-256 of all its bytes, and what it claims. The module
+    verifies it again before it copies it."""
+
+    sha256: bytes
+    version: Version
+    counter: int
 
 
 @dataclass(frozen=True)
 class ModuleView:
     """A module as the plan looks at it.
 
-    `running` is the active bank and `images` what it holds, verified again by whoever builds this.
-    `settled`: that bank has confirmed itself. `recovery`: no bank is good, the ROM waits.
+    `running` is the active bank and `images` what it holds; nothing in recovery, where nothing can be
+    copied. `settled`: that bank has confirmed itself. `recovery`: no bank is good, the ROM waits.
     """
 
     serial: str
@@ -48,7 +45,7 @@ class ModuleView:
     settled: bool
     recovery: bool
     counter: int  # of the OTP
-    images: Images
+    images: Mapping[Stage, Held]
 
     @property
     def target(self) -> str:
@@ -62,39 +59,12 @@ class Source(StrEnum):
 
 @dataclass(frozen=True)
 class Write:
-    """One stage of the target bank: `data` goes to the start of `region`."""
+    """One stage of the target bank: `data` as it was ordered; empty where it is copied."""
 
     stage: Stage
-    region: Region
-    image: Image
     source: Source
-
-    @cached_property
-    def data(self) -> bytes:
-        """The image, filled up to whole write units as erased flash."""
-        return whole_phrases(self.image.data)
-
-    @cached_property
-    def sha256(self) -> bytes:
-        return hashlib.sha256(self.data).digest()
-
-
-class Do(StrEnum):
-    """What one step of a plan does."""
-
-    CLEAR = "clear the trailer"
-    ERASE = "erase"
-    PROGRAM = "write"
-    READ_BACK = "read back"
-    STAGE = "write the trailer"
-
-
-@dataclass(frozen=True)
-class Step:
-    """`data` is what is programmed, or what must be read back; empty for an erase."""
-
-    do: Do
-    offset: int
+    version: Version
+    counter: int | None
     data: bytes = field(default=b"", repr=False)
 
 
@@ -108,22 +78,8 @@ class Plan:
     writes: tuple[Write, ...]
     counter: int
 
-    def image(self, stage: Stage) -> Image:
-        return next(write.image for write in self.writes if write.stage is stage)
-
-    def steps(self) -> Iterator[Step]:
-        """Every operation, in the one order in which a cut at any of them leaves a bootable module."""
-        page = self.hardware.page_size
-        yield Step(Do.CLEAR, self.hardware.trailer.offset)
-        for write in self.writes:
-            for start in range(0, len(write.data), page):
-                yield Step(Do.ERASE, write.region.offset + start)
-        for write in self.writes:
-            for start in range(0, len(write.data), page):
-                yield Step(Do.PROGRAM, write.region.offset + start, write.data[start : start + page])
-        for write in self.writes:
-            yield Step(Do.READ_BACK, write.region.offset, write.data)
-        yield Step(Do.STAGE, self.hardware.bank_size - MAGIC_FROM_END, TRAILER_MAGIC)
+    def write(self, stage: Stage) -> Write:
+        return next(write for write in self.writes if write.stage is stage)
 
 
 def make(module: ModuleView, orders: Images) -> Plan | None:
@@ -137,15 +93,15 @@ def make(module: ModuleView, orders: Images) -> Plan | None:
     _check_settled(module)
     _check_hardware(module, changed)
     writes = tuple(_write(module, stage, changed) for stage in Stage)
-    loader, app = (write.image for write in writes)
-    counter = _check_counter(module, loader, app, copied=writes[0].source is Source.COPIED)
+    loader, app = writes
+    counter = _check_counter(module, loader, app)
     _check_stays(module, app)
     return Plan(module.serial, module.hardware, module.target, writes, counter)
 
 
 def _runs(module: ModuleView, stage: Stage, ordered: VerifiedImage) -> bool:
-    running = None if module.recovery else module.images.get(stage)
-    return running is not None and running.image.digest == ordered.image.digest
+    running = module.images.get(stage)
+    return running is not None and running.sha256 == hashlib.sha256(ordered.image.data).digest()
 
 
 def _check_settled(module: ModuleView) -> None:
@@ -184,20 +140,22 @@ def _refused_hardware(module: ModuleView, stage: Stage, expected: str, found: st
 
 
 def _write(module: ModuleView, stage: Stage, orders: Images) -> Write:
-    source = Source.ORDERED if stage in orders else Source.COPIED
-    image = orders.get(stage) or module.images.get(stage)
-    if image is None:
+    ordered, held = orders.get(stage), module.images.get(stage)
+    if ordered is not None:
+        image = ordered.image
+        return Write(stage, Source.ORDERED, image.version, image.counter, image.data)
+    if held is None:
         raise PolicyRefused(
             Code.PLAN_INCOMPLETE,
             f"{module.serial}/{stage}",
-            expected=f"an ordered {stage}, or one in bank {module.running} that verifies",
+            expected=f"an ordered {stage}, or one in bank {module.running} that runs",
             found="neither",
             advice=f"sign and order the {stage} as well",
         )
-    return Write(stage, module.hardware.slot(stage), image.image, source)
+    return Write(stage, Source.COPIED, held.version, held.counter)
 
 
-def _check_counter(module: ModuleView, loader: Image, app: Image, *, copied: bool) -> int:
+def _check_counter(module: ModuleView, loader: Write, app: Write) -> int:
     """The counter after the commit: the ROM raises it to the lower one of loader and app."""
     counters = {Stage.LOADER: loader.counter, Stage.APP: app.counter}
     for stage, counter in counters.items():
@@ -210,6 +168,7 @@ def _check_counter(module: ModuleView, loader: Image, app: Image, *, copied: boo
             )
     of_loader, of_app = counters[Stage.LOADER] or 0, counters[Stage.APP] or 0
     if of_app > of_loader:
+        copied = loader.source is Source.COPIED
         advice = "sign the loader with that counter too"
         raise PolicyRefused(
             Code.PLAN_COUNTER,
@@ -221,12 +180,12 @@ def _check_counter(module: ModuleView, loader: Image, app: Image, *, copied: boo
     return min(of_loader, of_app)
 
 
-def _check_stays(module: ModuleView, app: Image) -> None:
+def _check_stays(module: ModuleView, app: Write) -> None:
     """Between two confirmed banks the ROM prefers the newer app (banks.ORDER)."""
-    running = None if module.recovery else module.images.get(Stage.APP)
+    running = module.images.get(Stage.APP)
     if running is None:
         return
-    before, after = ((image.counter or 0, image.version) for image in (running.image, app))
+    before, after = ((image.counter or 0, image.version) for image in (running, app))
     if after <= before:
         raise PolicyRefused(
             Code.PLAN_VERSION,

@@ -12,6 +12,7 @@ from cellward.core.slots import Stage
 from cellward.core.trust import Order, TrustedRepository
 from cellward.device import inventory, report, safety, verify
 from cellward.device.fetch import Fetcher
+from cellward.device.link import awake
 from cellward.device.memory import Device, Memory, ModuleEntry
 from cellward.device.update import SILENT_WATCH, Looked, Tally, Updater, Watch
 from cellward.device.verify import Hints
@@ -21,7 +22,7 @@ from cellward.ports.transport import Transport
 
 REPORT_PATH = "/v1/report"
 # Results that say only that a module did not answer: forgotten when it does.
-SILENT = (Code.MODULE_ABSENT, Code.MODULE_BUSY, Code.LINK_FRAME)
+SILENT = (Code.MODULE_ABSENT, Code.MODULE_BUSY, Code.LINK_FRAME, Code.LINK_SILENT)
 
 Connect = Callable[[str], AbstractContextManager[Module]]
 
@@ -106,9 +107,11 @@ class Agent:
                 continue
             module = modules[entry.serial]
             try:
-                status = _same_module(entry, module.status())
+                status = _same_module(entry, awake(module))
                 self._updater.conclude(module, entry.serial, tally)
-                runs = inventory.installed(module, status, self._memory)
+                runs = inventory.installed(module, status)
+                if runs:
+                    self._memory.set_seen(entry.serial, runs)
                 looked[entry.serial] = Looked(entry, module, status, runs)
                 self._answers_again(entry)
             except CellwardError as error:

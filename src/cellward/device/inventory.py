@@ -1,19 +1,15 @@
-"""What a module runs: cheaply for the report, and verified again for the plan."""
+"""What a module runs, by its own word over the update link: its flash is closed to all others."""
 
-import hashlib
-from collections.abc import Mapping
-
-from cellward.core import image, wire
+from cellward.core import image
 from cellward.core.banks import State
-from cellward.core.errors import CellwardError, Code, FormatRefused, PolicyRefused, Refused
+from cellward.core.errors import Code, PolicyRefused
 from cellward.core.keys import PublicKey
 from cellward.core.metadata import Installed, target_name
-from cellward.core.plan import ModuleView
+from cellward.core.plan import Held, ModuleView
 from cellward.core.slots import HARDWARE, Hardware, Stage
-from cellward.device.memory import Memory, Seen
+from cellward.device.link import UpdateLink
 from cellward.ports.module import Module, ModuleStatus, Outcome
-
-CHUNK = 8 * 1024
+from cellward.ports.updatevalues import StageDigest
 
 
 def hardware_of(status: ModuleStatus) -> Hardware:
@@ -34,82 +30,30 @@ def hardware_of(status: ModuleStatus) -> Hardware:
     return hardware
 
 
-def installed(module: Module, status: ModuleStatus, memory: Memory) -> dict[Stage, Installed]:
-    """What each stage of the running bank claims to be; nothing where no app is in charge.
-
-    Header and TLVs are read every time, the payload only when those have changed.
-    """
+def installed(module: Module, status: ModuleStatus) -> dict[Stage, Installed]:
+    """What each stage of the running bank claims to be, and its hash, by the module's own word; nothing
+    where no app is in charge."""
     if status.outcome is not Outcome.RUNNING:
         return {}
     hardware = hardware_of(status)
-    known = memory.seen(status.serial)
-    seen: dict[Stage, Seen] = {}
-    for stage in Stage:
-        mark = _mark(module, status.active_bank, hardware, stage)
-        held = known.get(stage)
-        if mark is not None and held is not None and held.mark == mark:
-            seen[stage] = held
-        elif mark is not None:
-            seen[stage] = Seen(mark, _claims(module, status.active_bank, hardware, stage))
-    if seen != known:
-        memory.set_seen(status.serial, seen)
-    return {stage: entry.installed for stage, entry in seen.items()}
+    return {stage: _claims(hardware, stage, found) for stage, found in _digests(module, status).items()}
 
 
-def _extent(module: Module, bank: str, hardware: Hardware, stage: Stage) -> tuple[bytes, int, int]:
-    """Header, start of the TLVs and end of the image, offsets in the slot; the lengths are bounded."""
-    slot = hardware.slot(stage)
-    header = module.read(bank, slot.offset, image.HEADER_SIZE)
-    reader = wire.Reader(header, stage)
-    if reader.u32() != image.MAGIC:
-        raise FormatRefused(Code.IMAGE_MAGIC, stage, expected="an image", found="none")
-    reader.u32()
-    header_size, protected_size, payload_size = reader.u16(), reader.u16(), reader.u32()
-    tlvs = header_size + payload_size
-    info = tlvs + protected_size
-    if info + image.TLV_INFO_SIZE > slot.size:
-        raise FormatRefused(
-            Code.IMAGE_SIZE, stage, expected=f"at most {slot.size} bytes", found=f"more than {info}"
-        )
-    area = wire.Reader(module.read(bank, slot.offset + info, image.TLV_INFO_SIZE), stage)
-    area.u16()
-    end = info + area.u16()
-    if end > slot.size:
-        raise FormatRefused(Code.IMAGE_SIZE, stage, expected=f"at most {slot.size} bytes", found=f"{end}")
-    return header, tlvs, end
+def _digests(module: Module, status: ModuleStatus) -> dict[Stage, StageDigest]:
+    link = UpdateLink(module, status.serial)
+    found = ((stage, link.digest(stage)) for stage in Stage)
+    return {stage: digest for stage, digest in found if digest is not None}
 
 
-def _mark(module: Module, bank: str, hardware: Hardware, stage: Stage) -> str | None:
-    """Recognises an image by its header and TLVs, which state its digest; None where there is none."""
-    try:
-        header, tlvs, end = _extent(module, bank, hardware, stage)
-    except FormatRefused:
-        return None
-    offset = hardware.slot(stage).offset + tlvs
-    return hashlib.sha256(header + _read(module, bank, offset, end - tlvs)).hexdigest()
-
-
-def _claims(module: Module, bank: str, hardware: Hardware, stage: Stage) -> Installed:
-    held = read_image(module, bank, hardware, stage)
-    version = str(held.version)
+def _claims(hardware: Hardware, stage: Stage, found: StageDigest) -> Installed:
+    version = str(found.version)
     return Installed(
         filename=target_name(hardware.name, stage, version),
-        length=len(held.data),
-        sha256=hashlib.sha256(held.data).hexdigest(),
+        length=found.length,
+        sha256=found.sha256.hex(),
         version=version,
-        release_counter=held.counter or 0,
+        release_counter=found.counter,
     )
-
-
-def read_image(module: Module, bank: str, hardware: Hardware, stage: Stage) -> image.Image:
-    """The image in a slot, not verified. Raises FormatRefused."""
-    _, _, end = _extent(module, bank, hardware, stage)
-    return image.decode(_read(module, bank, hardware.slot(stage).offset, end), f"bank {bank} {stage}")
-
-
-def _read(module: Module, bank: str, offset: int, length: int) -> bytes:
-    end = offset + length
-    return b"".join(module.read(bank, at, min(CHUNK, end - at)) for at in range(offset, end, CHUNK))
 
 
 def trust_of(status: ModuleStatus, stage: Stage, keys: tuple[PublicKey, ...]) -> image.Trust:
@@ -127,11 +71,8 @@ def trust_of(status: ModuleStatus, stage: Stage, keys: tuple[PublicKey, ...]) ->
     )
 
 
-def view(module: Module, status: ModuleStatus, keys: tuple[PublicKey, ...]) -> ModuleView:
-    """The module for core.plan: every image of its active bank read and verified again.
-
-    Raises PolicyRefused (plan.hardware, plan.incomplete).
-    """
+def view(module: Module, status: ModuleStatus) -> ModuleView:
+    """The module for core.plan. Raises PolicyRefused (plan.hardware, plan.incomplete)."""
     hardware = hardware_of(status)
     if status.outcome not in (Outcome.RUNNING, Outcome.RECOVERY):
         raise PolicyRefused(
@@ -140,32 +81,14 @@ def view(module: Module, status: ModuleStatus, keys: tuple[PublicKey, ...]) -> M
             expected="an app that runs, or the ROM's recovery",
             found=status.outcome,
         )
+    recovery = status.outcome is Outcome.RECOVERY
+    found = {} if recovery else _digests(module, status)
     return ModuleView(
         serial=status.serial,
         hardware=hardware,
         running=status.active_bank,
         settled=status.bank(status.active_bank).state is State.CONFIRMED,
-        recovery=status.outcome is Outcome.RECOVERY,
+        recovery=recovery,
         counter=status.counter,
-        images=_verified(module, status, hardware, keys),
+        images={stage: Held(held.sha256, held.version, held.counter) for stage, held in found.items()},
     )
-
-
-def _verified(
-    module: Module, status: ModuleStatus, hardware: Hardware, keys: tuple[PublicKey, ...]
-) -> Mapping[Stage, image.VerifiedImage]:
-    """What does not verify is not there: the plan then asks for it to be ordered."""
-    images: dict[Stage, image.VerifiedImage] = {}
-    for stage in Stage:
-        try:
-            held = read_image(module, status.active_bank, hardware, stage)
-            images[stage] = image.verify(held, trust_of(status, stage, keys))
-        except Refused as error:
-            _reraise_module(error)
-    return images
-
-
-def _reraise_module(error: CellwardError) -> None:
-    """A module that refuses to be read is not a bad image."""
-    if error.code.startswith(("flash.", "module.", "link.", "power.")):
-        raise error

@@ -10,7 +10,7 @@
     results.json                    how the last attempt of each ECU ended
     attempt/SERIAL.json             an installation under way
     rejected/SERIAL.json            what fell back: not tried again until another order comes
-    installed/SERIAL.json           hashes of what lies in the banks, so that nothing is read twice
+    installed/SERIAL.json           what runs, as the module told last
     download/SHA256                 an image, perhaps the beginning of one
 """
 
@@ -80,14 +80,6 @@ class Result:
 
     result: InstallResult
     attack: str = ""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What lies in a slot: `mark` recognises it without reading the payload again."""
-
-    mark: str
-    installed: Installed
 
 
 class Memory:
@@ -215,17 +207,17 @@ class Memory:
     def unreject(self, serial: str) -> None:
         self.store.delete(f"rejected/{serial}.json")
 
-    # --- what lies in the banks, and downloads -----------------------------------------------
+    # --- what runs, and downloads ------------------------------------------------------------
 
-    def seen(self, serial: str) -> dict[Stage, Seen]:
+    def seen(self, serial: str) -> dict[Stage, Installed]:
         fields = self._note(f"installed/{serial}.json")
         if fields is None:
             return {}
-        return {stage: _seen(fields.fields(stage)) for stage in Stage if stage in fields}
+        return {stage: _installed(fields.fields(stage)) for stage in Stage if stage in fields}
 
-    def set_seen(self, serial: str, seen: Mapping[Stage, Seen]) -> None:
-        tree = {stage: {"mark": s.mark, **s.installed.to_json()} for stage, s in seen.items()}
-        self._write(f"installed/{serial}.json", tree)
+    def set_seen(self, serial: str, seen: Mapping[Stage, Installed]) -> None:
+        if seen != self.seen(serial):
+            self._write(f"installed/{serial}.json", {stage: item.to_json() for stage, item in seen.items()})
 
     def download(self, sha256: str) -> bytes:
         return self.store.read(f"download/{sha256}") or b""
@@ -265,14 +257,11 @@ def _result(fields: Fields) -> Result:
     return Result(result, fields.text("attack"))
 
 
-def _seen(fields: Fields) -> Seen:
-    return Seen(
-        fields.text("mark", SHA256_HEX),
-        Installed(
-            filename=fields.text("filename"),
-            length=fields.integer("length"),
-            sha256=fields.sha256("hashes"),
-            version=fields.text("version"),
-            release_counter=fields.integer("release_counter"),
-        ),
+def _installed(fields: Fields) -> Installed:
+    return Installed(
+        filename=fields.text("filename"),
+        length=fields.integer("length"),
+        sha256=fields.sha256("hashes"),
+        version=fields.text("version"),
+        release_counter=fields.integer("release_counter"),
     )

@@ -82,7 +82,7 @@ class Updater:
             return
         try:
             images = self._images(found, orders)  # 6, 7
-            made = plan.make(inventory.view(found.module, found.status, self._keys), images)
+            made = plan.make(inventory.view(found.module, found.status), images)
             if made is None:
                 self._note(orders, report.done("runs already"))
                 return
@@ -148,7 +148,7 @@ class Updater:
             safety.check(module.telemetry(), f"module {made.serial}", self._limits)
 
         install(module, made, guard, self._watch.progress)
-        self._watch.say(f"bank {made.bank} written and read back; reset")
+        self._watch.say(f"bank {made.bank} written and verified by the module; reset")
         self._settle(attempt, confirm.confirm(module, attempt), tally)
 
     def _settle(self, attempt: Attempt, conclusion: Conclusion, tally: Tally) -> None:

@@ -1,6 +1,7 @@
 """core.plan: what goes where, in which order, and what is not worth an erase cycle."""
 
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -14,12 +15,11 @@ from cellward.core.banks import Candidate, choose
 from cellward.core.errors import Code, PolicyRefused
 from cellward.core.image import VerifiedImage, Version
 from cellward.core.keys import PublicKey
-from cellward.core.plan import Do, ModuleView, Source
+from cellward.core.plan import Held, ModuleView, Source
 from cellward.core.slots import (
     BMS_M33,
     BMS_M33_18S,
     COUNTER_MAX,
-    TRAILER_MAGIC,
     Hardware,
     Mark,
     Stage,
@@ -55,6 +55,13 @@ def made(
 LOADER, APP = made(Stage.LOADER), made(Stage.APP)
 NEW_LOADER, NEW_APP = made(Stage.LOADER, "1.4.0", 7), made(Stage.APP, "1.4.0", 7)
 SAME_COUNTER_APP = made(Stage.APP, "1.4.0", 6)
+
+
+def held(verified: VerifiedImage) -> Held:
+    found = verified.image
+    return Held(sha256(found.data).digest(), found.version, found.counter or 0)
+
+
 MODULE = ModuleView(
     serial="M0001",
     hardware=HARDWARE,
@@ -62,7 +69,7 @@ MODULE = ModuleView(
     settled=True,
     recovery=False,
     counter=6,
-    images={Stage.LOADER: LOADER, Stage.APP: APP},
+    images={Stage.LOADER: held(LOADER), Stage.APP: held(APP)},
 )
 BOTH = {Stage.LOADER: NEW_LOADER, Stage.APP: NEW_APP}
 
@@ -86,51 +93,25 @@ def test_an_app_alone_takes_the_running_loader_along() -> None:
     made_plan = plan.make(MODULE, {Stage.APP: SAME_COUNTER_APP})
     assert made_plan is not None
     loader, app = made_plan.writes
-    assert (loader.source, loader.image) == (Source.COPIED, LOADER.image)
-    assert (app.source, app.image) == (Source.ORDERED, SAME_COUNTER_APP.image)
+    assert (loader.source, loader.version, loader.counter) == (Source.COPIED, Version(1, 3, 0), 6)
+    assert (app.source, app.version, app.counter) == (Source.ORDERED, Version(1, 4, 0), 6)
 
 
 def test_nothing_to_do_when_it_runs_already() -> None:
     assert plan.make(MODULE, {Stage.LOADER: LOADER, Stage.APP: APP}) is None
     assert plan.make(MODULE, {}) is None
-    again = made(Stage.APP)  # another signature over the same bytes
-    assert again.image.data != APP.image.data
-    assert plan.make(MODULE, {Stage.APP: again}) is None
+    again = made(Stage.APP)  # another signature over the same bytes: another file, not a newer one
+    assert refused(MODULE, {Stage.APP: again}).code is Code.PLAN_VERSION
 
 
-def test_the_order_of_the_steps() -> None:
-    made_plan = plan.make(MODULE, BOTH)
-    assert made_plan is not None
-    steps = list(made_plan.steps())
-    order = [step.do for step in steps]
-    assert (order[0], order[-1]) == (Do.CLEAR, Do.STAGE)
-    assert order.count(Do.CLEAR) == order.count(Do.STAGE) == 1
-    ranks = [list(Do).index(do) for do in order]
-    assert ranks == sorted(ranks)
-
-
-def test_the_steps_write_the_whole_images_and_nothing_else() -> None:
-    """Applied to a bank of old bytes, erasing where told and programming only erased flash."""
-    made_plan = plan.make(MODULE, BOTH)
-    assert made_plan is not None
-    bank = bytearray(b"\xa5" * HARDWARE.bank_size)
-    for step in made_plan.steps():
-        end = step.offset + len(step.data)
-        if step.do in (Do.CLEAR, Do.ERASE):
-            assert step.offset % HARDWARE.page_size == 0
-            bank[step.offset : step.offset + HARDWARE.page_size] = b"\xff" * HARDWARE.page_size
-        elif step.do is Do.READ_BACK:
-            assert bank[step.offset : end] == step.data
-        else:
-            assert step.offset % 8 == 0
-            assert len(step.data) % 8 == 0
-            assert set(bank[step.offset : end]) == {0xFF}
-            bank[step.offset : end] = step.data
+def test_what_is_ordered_is_sent_whole_and_what_is_copied_is_not() -> None:
+    both, alone = plan.make(MODULE, BOTH), plan.make(MODULE, {Stage.APP: SAME_COUNTER_APP})
+    assert both is not None
+    assert alone is not None
     for stage, ordered in BOTH.items():
-        start = HARDWARE.slot(stage).offset
-        assert image.decode_slot(bytes(bank[start : HARDWARE.slot(stage).end])) == ordered.image
-    assert bytes(bank[-16:]) == TRAILER_MAGIC
-    assert set(bank[HARDWARE.trailer.offset : -16]) == {0xFF}
+        assert both.write(stage).data == ordered.image.data
+    assert [write.stage for write in both.writes] == list(Stage)
+    assert alone.write(Stage.LOADER).data == b""
 
 
 def test_a_counter_below_the_modules() -> None:
@@ -205,7 +186,7 @@ def test_recovery_needs_both_stages() -> None:
 
 def test_recovery_takes_the_same_images_again() -> None:
     """What lies in a bank that does not boot is no reason to write nothing."""
-    module = replace(MODULE, recovery=True)
+    module = replace(MODULE, recovery=True, images={})
     assert plan.make(module, {Stage.LOADER: LOADER, Stage.APP: APP}) is not None
 
 
@@ -229,7 +210,7 @@ def test_what_is_planned_stays(running: str, app: VerifiedImage) -> None:
     confirmed = Trailer(Mark.SET, Mark.SET, Mark.SET)
     candidates = {
         bank: Candidate(confirmed, found.counter or 0, _fields(found.version))
-        for bank, found in ((running, APP.image), (made_plan.bank, made_plan.image(Stage.APP)))
+        for bank, found in ((running, APP.image), (made_plan.bank, made_plan.write(Stage.APP)))
     }
     assert "ab"[choose(candidates["a"], candidates["b"])[0]] == made_plan.bank
 

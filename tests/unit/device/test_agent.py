@@ -13,6 +13,7 @@ from cellward.core.slots import Stage
 from cellward.device.agent import Agent
 from cellward.device.memory import Device, Memory, ModuleEntry
 from cellward.ports.module import Outcome
+from cellward.ports.updatelink import Request
 from tests.support.pack import SERIAL, AttackedModule, Pack, built, plant
 from tests.support.uptane import DIRECTOR_OWNER, IMAGE_OWNER, NOW, VEHICLE
 
@@ -232,18 +233,13 @@ def test_root_rotation_reaches_an_idle_vehicle(pack: Pack) -> None:
         assert pack.memory.trusted(repository, pack.factory).version(Role.ROOT) == 2
 
 
-def test_a_module_is_read_whole_only_once(pack: Pack) -> None:
+def test_an_idle_cycle_asks_for_two_digests_and_writes_nothing(pack: Pack) -> None:
     pack.cycle()
-    read = 0
-
-    def counted(bank: str, offset: int, length: int) -> bytes:
-        nonlocal read
-        read += length
-        return type(pack.module).read(pack.module, bank, offset, length)
-
-    pack.module.read = counted  # type: ignore[method-assign]
+    pack.module.asked = []
+    operations = pack.module.operations
     pack.cycle()
-    assert 0 < read < 2000
+    assert pack.module.asked == [Request.DIGEST] * 2
+    assert pack.module.operations == operations
 
 
 @pytest.mark.parametrize("found", ["committed", "fell back", "unfinished"])
