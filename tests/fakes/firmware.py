@@ -326,10 +326,10 @@ class FakeFirmware:
             counter=module.counter,
             hardware=(module.hardware.vendor_id, module.hardware.class_id(stage)),
         )
+        slot = module.hardware.slot(stage)
         try:
-            return verify(self._in_slot(self._target, stage), trust).image
-        except No:
-            raise No(Code.IMAGE_MAGIC) from None
+            held = decode_slot(bytes(module.banks[self._target][slot.offset : slot.end]))
+            return verify(held, trust).image
         except CellwardError as error:
             raise No(error.code) from error
 
