@@ -3,6 +3,7 @@
 import click
 
 from cellward.cli.labcuts import powercut
+from cellward.cli.lableakage import leakage
 
 
 @click.group()
@@ -11,3 +12,4 @@ def lab() -> None:
 
 
 lab.add_command(powercut)
+lab.add_command(leakage)

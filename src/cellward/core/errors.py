@@ -128,6 +128,8 @@ class Code(StrEnum):
     BOOT_RECORD = "boot.record"
     TAMPER = "boot.tamper"
     UPDATE_FELL_BACK = "update.fell_back"
+    # laboratory
+    LEAKAGE = "lab.leakage"
     UPDATE_ON_TRIAL = "update.on_trial"
     UPDATE_CONTACTORS = "update.contactors"
     # module link and process

@@ -5,6 +5,7 @@ No peripheral is mapped: a routine that touches one faults, and the caller hears
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import unicorn as untyped_unicorn
@@ -20,7 +21,7 @@ unicorn: Any = untyped_unicorn
 PAGE = 4096
 WORD = 4
 RETURN = 0x7FFF_0000  # where a routine returns to; nothing else is there
-STACK_TOP = RAM_BASE + RAM_SIZE
+REGISTERS = tuple(getattr(arm_const, f"UC_ARM_REG_R{number}") for number in range(13))
 ARGUMENT_REGISTERS = tuple(getattr(arm_const, f"UC_ARM_REG_R{number}") for number in range(4))
 BUDGET = 400_000_000
 
@@ -50,6 +51,14 @@ class Elf:
                 Code.FIRMWARE_FORMAT, name, expected="an ELF with a symbol table", found="a stripped one"
             )
         self.symbols: dict[str, int] = {symbol.name: symbol["st_value"] for symbol in table.iter_symbols()}
+        # Where data lies when it is used: initialised variables are copied there by start code.
+        self.variables = tuple(
+            (segment["p_vaddr"], segment.data())
+            for segment in elf.iter_segments()
+            if segment["p_type"] == "PT_LOAD"
+            and segment["p_filesz"]
+            and segment["p_vaddr"] != segment["p_paddr"]
+        )
         self.functions: tuple[tuple[int, int, str], ...] = tuple(
             sorted(
                 (symbol["st_value"] & ~1, max(symbol["st_size"], 2), symbol.name)
@@ -72,18 +81,36 @@ class Elf:
         return b""
 
 
-class Routines:
-    """The functions of one ELF, to be called one at a time."""
+@dataclass(frozen=True)
+class Area:
+    """Memory, in whole pages of 4 KiB."""
 
-    def __init__(self, elf: Elf) -> None:
+    address: int
+    size: int
+
+
+MODULE_RAM = Area(RAM_BASE, RAM_SIZE)
+
+
+class Routines:
+    """The functions of one ELF, to be called one at a time. `windows`: memory that they only read."""
+
+    def __init__(self, elf: Elf, ram: Area = MODULE_RAM, windows: Sequence[Area] = ()) -> None:
         self.elf = elf
+        self._ram = ram
         self.uc: Any = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
+        pages = {
+            page
+            for address, data in elf.segments
+            for page in range(address - address % PAGE, address + len(data), PAGE)
+        }
+        for page in sorted(pages):  # two segments may share one
+            self.uc.mem_map(page, PAGE, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
         for address, data in elf.segments:
-            start = address - address % PAGE
-            end = -(-(address + len(data)) // PAGE) * PAGE
-            self.uc.mem_map(start, end - start, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
             self.uc.mem_write(address, data)
-        self.uc.mem_map(RAM_BASE, RAM_SIZE, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE)
+        for window in windows:
+            self.uc.mem_map(window.address, window.size, unicorn.UC_PROT_READ)
+        self.uc.mem_map(ram.address, ram.size, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE)
         self.uc.mem_map(RETURN, PAGE, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
         self.uc.mem_write(RETURN, b"\x00\xbf" * (PAGE // 2))
 
@@ -96,6 +123,14 @@ class Routines:
                 Code.STORAGE_MISSING, self.elf.name, expected=f"a function {name}", found="none"
             ) from error
 
+    def reset(self) -> None:
+        """RAM as start code leaves it, registers of zeros: each call then begins alike."""
+        self.write(self._ram.address, bytes(self._ram.size))
+        for address, data in self.elf.variables:
+            self.write(address, data)
+        for register in REGISTERS:
+            self.uc.reg_write(register, 0)
+
     def write(self, address: int, data: bytes) -> None:
         self.uc.mem_write(address, data)
 
@@ -104,7 +139,7 @@ class Routines:
 
     def call(self, name: str, arguments: Sequence[int]) -> int:
         """What it returned. Raises Unavailable (module.fault) where it did not return."""
-        stack = STACK_TOP - WORD * max(len(arguments) - len(ARGUMENT_REGISTERS), 0)
+        stack = self._ram.address + self._ram.size - WORD * max(len(arguments) - len(ARGUMENT_REGISTERS), 0)
         stack -= stack % (2 * WORD)
         for register, value in zip(ARGUMENT_REGISTERS, arguments, strict=False):
             self.uc.reg_write(register, value)

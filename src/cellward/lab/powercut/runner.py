@@ -1,17 +1,15 @@
 """A campaign on all cores: the lives are lived, their cuts handed out, and what comes back is kept."""
 
 import hashlib
-import multiprocessing
-import os
-import signal
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cellward.lab.journal import Journal
+from cellward.lab.pool import Progress, finished, ignore_interrupt, workers
 from cellward.lab.powercut.campaign import Finding, Job, Plan, Result, Survey, Worker
 from cellward.lab.powercut.judge import Promise
 from cellward.lab.powercut.naive import NAIVE
@@ -46,15 +44,12 @@ class Options:
         return [kind.name for kind in SCENARIOS if self.only in kind.name]
 
 
-# Told how far it is: operations done, operations in all, and how many promises were broken.
-Progress = Callable[[int, int, int], None]
-
 _worker: Worker | None = None
 
 
 def _start_worker(plan: Plan) -> None:
     global _worker  # noqa: PLW0603  # one a process: that is what a pool's initializer is for
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the campaign
+    ignore_interrupt()
     _worker = Worker(plan)
 
 
@@ -162,12 +157,10 @@ def run(options: Options, progress: Progress) -> Summary:
     """Raises what Journal and the firmware's package raise. KeyboardInterrupt leaves a file that a
     second start goes on with."""
     journal = Journal(options.results, campaign_of(options)) if options.results else None
-    cores = options.cores or len(os.sched_getaffinity(0))
-    pool = ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), _start_worker, (options.plan,))
     try:
-        return _run_all(options, pool, journal, progress)
+        with workers(options.cores, _start_worker, options.plan) as pool:
+            return _run_all(options, pool, journal, progress)
     finally:
-        pool.shutdown(cancel_futures=True)
         if journal is not None:
             journal.close()
 
@@ -183,13 +176,11 @@ def _run_all(
     expected = sum(len(job.operations) for job in plan)
     broken = sum(len(result.findings) for result in results)
     progress(passed, expected, broken)
-    waiting = {pool.submit(_run, job): job for job in plan if job.number not in done}
-    for future in as_completed(waiting):
-        result = future.result()
+    for job, result in finished(pool, _run, [job for job in plan if job.number not in done]):
         if journal is not None:
             journal.add(result.to_json())
         results.append(result)
-        passed += len(waiting[future].operations)
+        passed += len(job.operations)
         broken += len(result.findings)
         progress(passed, expected, broken)
     return Summary(surveys, sorted(results, key=lambda result: result.job), len(plan))
@@ -203,7 +194,3 @@ def jobs(surveys: Iterable[Survey], *, smoke: bool) -> list[Job]:
         for first in range(0, len(operations), size):
             plan.append(Job(len(plan), survey.scenario, tuple(operations[first : first + size])))
     return plan
-
-
-def quiet(_done: int, _all: int, _broken: int) -> None:
-    """No progress."""

@@ -1,0 +1,133 @@
+/*
+ * Routines as they are often written, for the laboratory to find: AES by table (FIPS 197), a compare
+ * that ends at the first difference, a division. The last routine shows nothing.
+ */
+#include <stdint.h>
+
+#define ROUNDS 10u
+#define BLOCK 16u
+#define USED __attribute__((used, noinline))
+
+extern uint32_t __stack_top[];
+_Noreturn void start(void);
+void aes_encrypt(const uint8_t *key, const uint8_t *in, uint8_t *out);
+uint32_t compare_early(const uint8_t *a, const uint8_t *b, uint32_t size);
+uint32_t compare_all(const uint8_t *a, const uint8_t *b, uint32_t size);
+uint32_t remainder(const uint8_t *number, uint32_t divisor);
+
+static const uint8_t SBOX[256] = {
+    0x63, 0x7C, 0x77, 0x7B, 0xF2, 0x6B, 0x6F, 0xC5, 0x30, 0x01, 0x67, 0x2B, 0xFE, 0xD7, 0xAB, 0x76,
+    0xCA, 0x82, 0xC9, 0x7D, 0xFA, 0x59, 0x47, 0xF0, 0xAD, 0xD4, 0xA2, 0xAF, 0x9C, 0xA4, 0x72, 0xC0,
+    0xB7, 0xFD, 0x93, 0x26, 0x36, 0x3F, 0xF7, 0xCC, 0x34, 0xA5, 0xE5, 0xF1, 0x71, 0xD8, 0x31, 0x15,
+    0x04, 0xC7, 0x23, 0xC3, 0x18, 0x96, 0x05, 0x9A, 0x07, 0x12, 0x80, 0xE2, 0xEB, 0x27, 0xB2, 0x75,
+    0x09, 0x83, 0x2C, 0x1A, 0x1B, 0x6E, 0x5A, 0xA0, 0x52, 0x3B, 0xD6, 0xB3, 0x29, 0xE3, 0x2F, 0x84,
+    0x53, 0xD1, 0x00, 0xED, 0x20, 0xFC, 0xB1, 0x5B, 0x6A, 0xCB, 0xBE, 0x39, 0x4A, 0x4C, 0x58, 0xCF,
+    0xD0, 0xEF, 0xAA, 0xFB, 0x43, 0x4D, 0x33, 0x85, 0x45, 0xF9, 0x02, 0x7F, 0x50, 0x3C, 0x9F, 0xA8,
+    0x51, 0xA3, 0x40, 0x8F, 0x92, 0x9D, 0x38, 0xF5, 0xBC, 0xB6, 0xDA, 0x21, 0x10, 0xFF, 0xF3, 0xD2,
+    0xCD, 0x0C, 0x13, 0xEC, 0x5F, 0x97, 0x44, 0x17, 0xC4, 0xA7, 0x7E, 0x3D, 0x64, 0x5D, 0x19, 0x73,
+    0x60, 0x81, 0x4F, 0xDC, 0x22, 0x2A, 0x90, 0x88, 0x46, 0xEE, 0xB8, 0x14, 0xDE, 0x5E, 0x0B, 0xDB,
+    0xE0, 0x32, 0x3A, 0x0A, 0x49, 0x06, 0x24, 0x5C, 0xC2, 0xD3, 0xAC, 0x62, 0x91, 0x95, 0xE4, 0x79,
+    0xE7, 0xC8, 0x37, 0x6D, 0x8D, 0xD5, 0x4E, 0xA9, 0x6C, 0x56, 0xF4, 0xEA, 0x65, 0x7A, 0xAE, 0x08,
+    0xBA, 0x78, 0x25, 0x2E, 0x1C, 0xA6, 0xB4, 0xC6, 0xE8, 0xDD, 0x74, 0x1F, 0x4B, 0xBD, 0x8B, 0x8A,
+    0x70, 0x3E, 0xB5, 0x66, 0x48, 0x03, 0xF6, 0x0E, 0x61, 0x35, 0x57, 0xB9, 0x86, 0xC1, 0x1D, 0x9E,
+    0xE1, 0xF8, 0x98, 0x11, 0x69, 0xD9, 0x8E, 0x94, 0x9B, 0x1E, 0x87, 0xE9, 0xCE, 0x55, 0x28, 0xDF,
+    0x8C, 0xA1, 0x89, 0x0D, 0xBF, 0xE6, 0x42, 0x68, 0x41, 0x99, 0x2D, 0x0F, 0xB0, 0x54, 0xBB, 0x16,
+};
+
+static uint8_t twice(uint8_t a)
+{
+    return (uint8_t)((a << 1) ^ ((a >> 7) * 0x1B));
+}
+
+static void next_key(uint8_t key[BLOCK], uint8_t *rcon)
+{
+    key[0] = (uint8_t)(key[0] ^ SBOX[key[13]] ^ *rcon);
+    key[1] ^= SBOX[key[14]];
+    key[2] ^= SBOX[key[15]];
+    key[3] ^= SBOX[key[12]];
+    for (uint32_t i = 4; i < BLOCK; i++) {
+        key[i] ^= key[i - 4];
+    }
+    *rcon = twice(*rcon);
+}
+
+/* The index into the table is the secret: its address shows it (Bernstein 2005; Osvik and others 2006). */
+static void substitute_and_shift(uint8_t state[BLOCK])
+{
+    uint8_t shifted[BLOCK];
+    for (uint32_t i = 0; i < BLOCK; i++) {
+        shifted[i] = SBOX[state[(i + 4u * (i % 4u)) % BLOCK]];
+    }
+    for (uint32_t i = 0; i < BLOCK; i++) {
+        state[i] = shifted[i];
+    }
+}
+
+static void mix(uint8_t *c)
+{
+    const uint8_t all = (uint8_t)(c[0] ^ c[1] ^ c[2] ^ c[3]);
+    const uint8_t first = c[0];
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint8_t next = i == 3 ? first : c[i + 1];
+        c[i] = (uint8_t)(c[i] ^ all ^ twice((uint8_t)(c[i] ^ next)));
+    }
+}
+
+USED void aes_encrypt(const uint8_t *key, const uint8_t *in, uint8_t *out)
+{
+    uint8_t round_key[BLOCK];
+    uint8_t rcon = 1;
+    for (uint32_t i = 0; i < BLOCK; i++) {
+        round_key[i] = key[i];
+        out[i] = (uint8_t)(in[i] ^ key[i]);
+    }
+    for (uint32_t round = 1; round <= ROUNDS; round++) {
+        substitute_and_shift(out);
+        for (uint32_t column = 0; round != ROUNDS && column < BLOCK; column += 4u) {
+            mix(out + column);
+        }
+        next_key(round_key, &rcon);
+        for (uint32_t i = 0; i < BLOCK; i++) {
+            out[i] ^= round_key[i];
+        }
+    }
+}
+
+/* The time tells how much of a guess was right. */
+USED uint32_t compare_early(const uint8_t *a, const uint8_t *b, uint32_t size)
+{
+    for (uint32_t i = 0; i < size; i++) {
+        if (a[i] != b[i]) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+USED uint32_t compare_all(const uint8_t *a, const uint8_t *b, uint32_t size)
+{
+    uint32_t differ = 0;
+    for (uint32_t i = 0; i < size; i++) {
+        differ |= (uint32_t)(a[i] ^ b[i]);
+    }
+    return differ;
+}
+
+/* One instruction, always the same one; but a divider takes longer for longer quotients. */
+USED uint32_t remainder(const uint8_t *number, uint32_t divisor)
+{
+    const uint32_t value = (uint32_t)number[0] << 24 | (uint32_t)number[1] << 16 | (uint32_t)number[2] << 8 | number[3];
+    return value % divisor;
+}
+
+/* The vector table; behind it what the linker would otherwise drop. */
+__attribute__((section(".vectors"), used)) static const void *const vectors[] = {
+    __stack_top, (void *)start, (void *)aes_encrypt, (void *)compare_early, (void *)compare_all, (void *)remainder,
+};
+
+_Noreturn void start(void)
+{
+    for (;;) {
+        __asm volatile("wfi");
+    }
+}

@@ -1,0 +1,1 @@
+"""Whether what a secret-dependent routine does can be told from the time and the addresses."""

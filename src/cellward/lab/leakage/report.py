@@ -1,0 +1,77 @@
+"""The page with a strip of |t| for each routine: one self-contained HTML file."""
+
+from dataclasses import dataclass
+from math import isinf, log10
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from cellward.lab.leakage.module import NOT_TRACED
+from cellward.lab.leakage.runner import Summary, Verdict
+from cellward.lab.leakage.statistics import THRESHOLD
+from cellward.lab.leakage.tracer import WINDOWS, Channel
+
+WIDTH, HEIGHT = 3 * WINDOWS, 28
+MOST_T = 1000.0  # the top of a strip; logarithmic
+TITLES = {
+    Channel.STEPS: "instructions",
+    Channel.BRANCHES: "branches",
+    Channel.MEMORY: "memory addresses",
+    Channel.VALUES: "values (information)",
+}
+
+
+@dataclass(frozen=True)
+class Bar:
+    x: int
+    height: float
+    css: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    title: str
+    bars: tuple[Bar, ...]
+
+
+def height(t: float) -> float:
+    """From 0 to HEIGHT."""
+    shown = MOST_T if isinf(t) else min(t, MOST_T)
+    return round(HEIGHT * log10(1 + shown) / log10(1 + MOST_T), 2)
+
+
+def strips(verdict: Verdict) -> list[Strip]:
+    return [_strip(verdict, channel) for channel in Channel]
+
+
+def _strip(verdict: Verdict, channel: Channel) -> Strip:
+    gated = channel is not Channel.VALUES
+    bars = tuple(
+        Bar(
+            x=3 * window,
+            height=height(float(t)),
+            css="value" if not gated else "bad" if t >= THRESHOLD else "low",
+            title=f"{window * 100 // WINDOWS} % of the way: |t| {t:.1f}",
+        )
+        for window, t in enumerate(verdict.windows(channel))
+        if t > 0
+    )
+    return Strip(TITLES[channel], bars)
+
+
+def render(summary: Summary) -> str:
+    environment = Environment(
+        loader=PackageLoader("cellward.lab.leakage", "."),
+        autoescape=select_autoescape(default_for_string=True, default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        summary=summary,
+        rows=[(verdict, strips(verdict)) for verdict in summary.verdicts],
+        width=WIDTH,
+        height=HEIGHT,
+        line=HEIGHT - height(THRESHOLD),
+        threshold=THRESHOLD,
+        not_traced=NOT_TRACED if summary.of_module else {},
+    )
