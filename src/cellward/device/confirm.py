@@ -20,6 +20,17 @@ from cellward.core.errors import CODE_OF_STATUS, CellwardError, Code, ModuleRefu
 from cellward.device.memory import Attempt
 from cellward.ports.module import BootEvent, BootReport, Module, ModuleStatus, Outcome
 
+# Told in passing: safe defaults apply, or a revocation was not taken. No bank is judged by them.
+NOTES = (
+    Code.VAULT_MISSING,
+    Code.VAULT_SEAL,
+    Code.VAULT_COUNTER,
+    Code.REVOCATION_FORMAT,
+    Code.REVOCATION_SIGNATURE,
+    Code.REVOCATION_IN_USE,
+    Code.REVOCATION_LAST_KEY,
+)
+
 
 class Verdict(Enum):
     COMMITTED = "committed"
@@ -73,8 +84,8 @@ def judge(
     status: ModuleStatus, reports: tuple[BootReport, ...], attempt: Attempt, *, ours: bool
 ) -> Conclusion:
     """Pure. `ours`: these reports are of the reset that this attempt asked for."""
-    events = [event for report in reports for event in report.events if event.bank == attempt.bank]
-    reason = events[0] if events else None
+    events = (event for report in reports for event in report.events if event.bank == attempt.bank)
+    reason = next((event for event in events if event.code not in NOTES), None)
     state = status.bank(attempt.bank).state
     if status.outcome is Outcome.RUNNING and status.active_bank == attempt.bank:
         done = state is State.CONFIRMED and status.counter >= attempt.counter

@@ -80,6 +80,15 @@ def test_a_bank_that_our_reset_refused(state: State) -> None:
     assert older.verdict is Verdict.UNFINISHED  # those events may be about what lay there before
 
 
+def test_what_is_told_in_passing_is_no_reason() -> None:
+    """A sold module without a calibration says so at every boot, before its self-test fails."""
+    boots = (report(event("b", Code.VAULT_MISSING), event("b", Code.SELFTEST_CELL_SUM)),)
+    conclusion = judge(status("a", State.TRIAL, 6), boots, ATTEMPT, ours=True)
+    assert conclusion.reason == event("b", Code.SELFTEST_CELL_SUM)
+    only = (report(event("b", Code.VAULT_MISSING)),)
+    assert judge(status("a", State.PENDING, 6), only, ATTEMPT, ours=True).verdict is Verdict.UNFINISHED
+
+
 def test_events_of_the_other_bank_say_nothing() -> None:
     boots = (report(event("a", Code.IMAGE_SIGNATURE)),)
     assert judge(status("a", State.EMPTY, 6), boots, ATTEMPT, ours=True).verdict is Verdict.UNFINISHED
