@@ -1,5 +1,6 @@
 #include "boot/record.h"
 
+#include "boot/board.h"
 #include "boot/kdf.h"
 #include "verify/bytes.h"
 
@@ -37,4 +38,17 @@ void record_make(const struct record *record, const uint8_t key[SECRET_SIZE], ui
     write_u32(out + AT_BUILD, record->version.build);
     copy_bytes(out + AT_DIGEST, record->digest, DIGEST_SIZE);
     hmac_sha256(key, SECRET_SIZE, out, AT_MAC, out + AT_MAC);
+}
+
+void record_measured(uint32_t by, uint32_t bank, const struct verified *image, const uint8_t key[SECRET_SIZE],
+                     uint8_t out[RECORD_SIZE])
+{
+    const struct record record = {.by = by,
+                                  .lifecycle = handover.lifecycle,
+                                  .bank = bank,
+                                  .boot_count = handover.boot_count,
+                                  .counter = otp_counter(),
+                                  .version = image->version,
+                                  .digest = image->digest};
+    record_make(&record, key, out);
 }

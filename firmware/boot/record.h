@@ -20,3 +20,8 @@ struct record {
 };
 
 void record_make(const struct record *record, const uint8_t key[SECRET_SIZE], uint8_t out[RECORD_SIZE]);
+
+/* The record of this boot (lifecycle and count are `handover`'s) for `image`, which `bank` holds and
+ * this stage has verified. */
+void record_measured(uint32_t by, uint32_t bank, const struct verified *image, const uint8_t key[SECRET_SIZE],
+                     uint8_t out[RECORD_SIZE]);

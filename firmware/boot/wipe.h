@@ -12,3 +12,6 @@ static inline void wipe(void *data, uint32_t size)
     }
     __asm volatile("" : : "r"(bytes) : "memory");
 }
+
+/* Zero what calls that have returned left below the stack pointer. Target only. */
+void stack_wipe(void);

@@ -2,6 +2,7 @@
  * for it, take an update into the other bank. */
 #include "boot/board.h"
 #include "boot/ladder.h"
+#include "boot/record.h"
 #include "boot/wipe.h"
 #include "update/engine.h"
 #include "verify/bytes.h"
@@ -13,14 +14,16 @@ const uint32_t board_where = WHERE_LOADER;
 
 __attribute__((section(".ident"), used)) static const char ident[] = "cellward loader " TEXT(VERSION);
 
-/* What the app gets; the loader's own keys are gone. */
-static void hand_over(const struct verified *app)
+/* What the app gets: its keys and the measured boot. The loader's own keys are gone; all are zeros
+ * where the secret is. */
+static void hand_over(const struct verified *app, uint32_t bank)
 {
-    uint8_t loader_record_key[SECRET_SIZE];
+    uint8_t record_key[SECRET_SIZE] = {0};
     if (handover.lifecycle < LIFECYCLE_TAMPERED) {
-        ladder_loader(&handover, loader_record_key);
-        wipe(loader_record_key, sizeof loader_record_key);
+        ladder_loader(&handover, record_key);
     }
+    record_measured(RECORD_BY_LOADER, bank, app, record_key, handover.loader_record);
+    wipe(record_key, sizeof record_key);
     handover.app.signed_size = app->signed_size;
     copy_bytes(handover.app.digest, app->digest, DIGEST_SIZE);
 }
@@ -34,6 +37,7 @@ int main(void)
     const uint32_t bank = reg_read(REG_SYS_BANK);
     if (reg_read(REG_SYS_RETAIN) == RETAIN_UPDATE) {
         reg_write(REG_SYS_RETAIN, 0);
+        wipe(handover.stage_key, sizeof handover.stage_key);
         update_run(&(struct update_world){.where = WHERE_LOADER, .scalar = handover.update_scalar});
     }
     const uint32_t status = verify_active(STAGE_APP, &app, &why);
@@ -43,6 +47,6 @@ int main(void)
         reset();
     }
     reg_write(REG_FLASH_PROTECT, FLASH_PROTECT_ACTIVE | FLASH_PROTECT_INACTIVE);
-    hand_over(&app);
+    hand_over(&app, bank);
     jump(STAGE_APP, bank, &app, status);
 }

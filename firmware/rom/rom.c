@@ -4,7 +4,9 @@
  * Trailer flags and the images' own claims order the banks; only verification lets one run.
  */
 #include "boot/board.h"
+#include "boot/bootcount.h"
 #include "boot/ladder.h"
+#include "boot/record.h"
 #include "boot/revocation.h"
 #include "boot/tamper.h"
 #include "boot/vaultblock.h"
@@ -133,19 +135,19 @@ static uint32_t qualify(const struct bank *bank, uint32_t vouch, struct verified
     }
 }
 
-/* The keys that the next stage gets; none where the secret is gone. From here on nobody reads it. */
-static void derive(void)
+/* The keys that the next stage gets, and the ROM's own; zeros where the secret is gone. From here on
+ * nobody reads it. */
+static void derive(uint8_t record_key[SECRET_SIZE])
 {
     uint8_t secret[SECRET_SIZE];
-    uint8_t rom_record_key[SECRET_SIZE];
 
+    wipe(record_key, SECRET_SIZE);
     handover = (struct handover){.lifecycle = otp_lifecycle()};
     if (handover.lifecycle < LIFECYCLE_TAMPERED) {
         otp_copy(OTP_DEVICE_SECRET_OFFSET, secret, sizeof secret);
         reg_write(REG_OTP_CTRL_HIDE_SECRET, 1);
-        ladder_rom(secret, &handover, rom_record_key);
+        ladder_rom(secret, &handover, record_key);
         wipe(secret, sizeof secret);
-        wipe(rom_record_key, sizeof rom_record_key);
     }
     reg_write(REG_OTP_CTRL_HIDE_SECRET, 1);
 }
@@ -189,12 +191,23 @@ static void revoke(const struct bank *bank, const struct verified *loader)
     }
 }
 
-static _Noreturn void launch(const struct bank *bank, struct verified *loader, uint32_t status)
+/* Measured boot: what runs next, under a key that nothing after this function holds. The count is the
+ * last that is written to its pages before they are locked. */
+static void measure(const struct bank *bank, const struct verified *loader, uint8_t key[SECRET_SIZE])
+{
+    handover.boot_count = boot_count_next();
+    record_measured(RECORD_BY_ROM, bank->index, loader, key, handover.rom_record);
+    wipe(key, SECRET_SIZE);
+}
+
+static _Noreturn void launch(const struct bank *bank, struct verified *loader, uint8_t record_key[SECRET_SIZE],
+                             uint32_t status)
 {
     commit_vault();
     if (revocation_waits() != 0) {
         revoke(bank, loader);
     }
+    measure(bank, loader, record_key);
     reg_write(REG_WATCHDOG_LOAD, WATCHDOG_BOOT);
     reg_write(REG_SYS_LOCK, 1);
     reg_write(REG_FLASH_PROTECT, FLASH_PROTECT_ACTIVE | FLASH_PROTECT_BOOT_COUNT);
@@ -227,6 +240,7 @@ static _Noreturn void recovery(const struct bank *banks)
     milestone(MILESTONE_RECOVERY);
     reg_write(REG_SYS_RETAIN, 0);
     reg_write(REG_SYS_REMAP, update_recovery_bank(banks[0].state, banks[1].state) ^ 1u);
+    wipe(handover.stage_key, sizeof handover.stage_key);
     update_run(&(struct update_world){.where = WHERE_ROM, .scalar = handover.update_scalar});
 }
 
@@ -234,11 +248,13 @@ int main(void)
 {
     struct bank banks[BANK_COUNT];
     struct verified loader;
+    uint8_t record_key[SECRET_SIZE];
 
     contactors_open();
     reg_write(REG_SYS_REMAP, 0);
     milestone(MILESTONE_ROM_ENTERED);
-    derive();
+    derive(record_key);
+    stack_wipe();
     const uint32_t refused = refused_bank();
     for (uint32_t i = 0; i < BANK_COUNT; i++) {
         survey(i, &banks[i]);
@@ -254,8 +270,9 @@ int main(void)
         const struct bank *const bank = &banks[order[i]];
         const uint32_t status = qualify(bank, refused, &loader);
         if (status == STATUS_OK) {
-            launch(bank, &loader, status);
+            launch(bank, &loader, record_key, status);
         }
     }
+    wipe(record_key, sizeof record_key);
     recovery(banks);
 }

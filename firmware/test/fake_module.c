@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "handover.h"
+
 struct fake_module fake;
+struct handover handover;
 
 static uint32_t in(uint32_t address, uint32_t base, uint32_t size)
 {

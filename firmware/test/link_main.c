@@ -35,7 +35,6 @@
 
 const uint32_t board_where = WHERE_LOADER;
 const struct limits limits = APP_LIMITS;
-struct handover handover;
 
 enum result { RUNS, WAS_RESET, POWER_CUT, SILENT };
 

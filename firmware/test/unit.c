@@ -10,7 +10,6 @@
 
 const uint32_t board_where = WHERE_APP;
 const struct limits limits = APP_LIMITS;
-struct handover handover;
 
 /* --- trailer and flash --- */
 static void put_trailer(uint32_t bank, uint8_t copy_done, uint8_t image_ok, uint32_t magic)

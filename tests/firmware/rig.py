@@ -11,8 +11,11 @@ from cellward.core.image import Version, build
 from cellward.core.slots import (
     BANKS,
     BMS_M33,
+    DATA_BANK,
+    DATA_PAGE_SIZE,
     ERASED,
     OTP_APP_CLASS,
+    OTP_BOOT_EPOCH,
     OTP_COUNTER,
     OTP_LIFECYCLE,
     OTP_LOADER_CLASS,
@@ -22,6 +25,7 @@ from cellward.core.slots import (
     OTP_VENDOR_ID,
     TRAILER_MAGIC,
     TRAILER_SIZE,
+    DataPage,
     Fuse,
     Stage,
     flag_phrase,
@@ -153,6 +157,16 @@ class Rig:
         )
         self.machine.power_on()
         return self.machine.reports()
+
+    def kept(self) -> tuple[bytes, bytes]:
+        """Flash and fuses, but for the boot count, which every boot that jumps writes."""
+        flash, fuses = bytearray(self.flash), bytearray(self.fuses)
+        start = DATA_BANK * BMS_M33.bank_size + DataPage.BOOT_COUNT.value * DATA_PAGE_SIZE
+        flash[start : start + 2 * DATA_PAGE_SIZE] = bytes(2 * DATA_PAGE_SIZE)
+        fuses[OTP_BOOT_EPOCH.offset : OTP_BOOT_EPOCH.offset + OTP_BOOT_EPOCH.size] = bytes(
+            OTP_BOOT_EPOCH.size
+        )
+        return bytes(flash), bytes(fuses)
 
     def off(self) -> None:
         if self.machine is not None:

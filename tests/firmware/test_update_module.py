@@ -278,7 +278,8 @@ def test_the_content_key_is_nowhere_afterwards(module: Module) -> None:
 
 
 def whole_update(module: Module) -> None:
-    module.enter()
+    module.done(Request.ENTER_UPDATE)
+    module.done(Request.BEGIN, begin())
     for stage, data in NEW.items():
         module.send(stage, data)
     module.done(Request.FINISH)

@@ -146,14 +146,15 @@ def prove(module: BenchModule, held: Registration) -> None:
     """Boot from no power and ask: the images run, and the module has the keys that were registered.
 
     Raises TrustRefused (boot.record) where it has others, ModuleRefused (boot.*, bank.none_good) where
-    no app runs, Unavailable (link.silent).
+    no app runs, power.cut, Unavailable (link.silent).
     """
     module.power_off()
     module.power_on()
     status = module.status()
     if status.outcome is not Outcome.RUNNING:
+        code = Code.POWER_CUT if status.outcome is Outcome.POWER_CUT else Code.BANK_NONE_GOOD
         raise ModuleRefused(
-            Code.BANK_NONE_GOOD, f"module {held.serial}", expected="an app that runs", found=status.outcome
+            code, f"module {held.serial}", expected="an app that runs", found=str(status.outcome)
         )
     records = Dialogue(module.exchange, f"module {held.serial}").ask(Request.BOOT_RECORD)
     bootrecord.verify(records, bootrecord.RecordKeys(held.keys.rom_record, held.keys.loader_record), None)

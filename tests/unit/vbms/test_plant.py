@@ -1,14 +1,15 @@
 """The plant line: checks before it begins, finishes what a power cut left, touches nothing finished."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 
 from cellward.core.banks import State
 from cellward.core.errors import CellwardError, Code, ModuleRefused
-from cellward.core.ladder import registered
+from cellward.core.ladder import RegisteredKeys, registered
 from cellward.core.registration import Registration
 from cellward.core.slots import (
     BMS_M33,
@@ -249,6 +250,43 @@ def test_what_cannot_be_closed_is_not_begun(order: Order, desk: Desk | None) -> 
     assert module.operations == 0
 
 
+CLOSED = Order(BMS_M33, KEYS, IMAGES, root_quorum=b"q" * 32, close=True)
+
+
+def test_a_module_that_proves_its_keys_is_closed(tmp_path: Path) -> None:
+    create(tmp_path / "m", BMS_M33, "M7")
+    module, desk = VirtualModule(tmp_path / "m"), Desk()
+    assert provision(module, CLOSED, Dice(), desk)
+    status = module.status()
+    assert (status.lifecycle, status.debug_locked) == (Lifecycle.PRODUCTION, True)
+    with pytest.raises(ModuleRefused) as caught:
+        module.read("a", 0, 8)
+    assert caught.value.code is Code.FLASH_LOCKED
+    assert provision(module, CLOSED, Dice(), desk) is False
+    module.close()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [lambda keys: replace(keys, rom_record=bytes(32)), lambda keys: replace(keys, loader_record=bytes(32))],
+    ids=["rom", "loader"],
+)
+def test_a_module_with_other_keys_than_registered_stays_open(
+    tmp_path: Path, other: Callable[[RegisteredKeys], RegisteredKeys]
+) -> None:
+    create(tmp_path / "m", BMS_M33, "M7")
+    module, desk = VirtualModule(tmp_path / "m"), Desk()
+    provision(module, replace(CLOSED, close=False), Dice(), desk)
+    assert desk.held is not None
+    desk.held = replace(desk.held, keys=other(desk.held.keys))
+    with pytest.raises(CellwardError) as caught:
+        provision(module, CLOSED, Dice(), desk)
+    assert caught.value.code is Code.BOOT_RECORD
+    status = module.status()
+    assert (status.lifecycle, status.debug_locked) == (Lifecycle.PROVISIONED, False)
+    module.close()
+
+
 # Power cuts ----------------------------------------------------------------------------------------------
 
 
@@ -261,6 +299,7 @@ class Line:
         self._blank = bytes(self.flash), bytes(self.fuses)
         self.desk = Desk()
         self.dice = Dice()
+        self.order = ORDER
 
     @property
     def flash(self) -> memoryview:
@@ -277,7 +316,7 @@ class Line:
         self.module.power_on()
 
     def run(self) -> bool:
-        return provision(self.module, ORDER, self.dice, self.desk)
+        return provision(self.module, self.order, self.dice, self.desk)
 
     def left(self) -> tuple[bytes, bytes, object]:
         """All that the line leaves, but for what is random in it."""
@@ -313,6 +352,7 @@ def test_a_line_cut_anywhere_leaves_what_an_uncut_one_leaves(line: Line) -> None
     A cut behind the trailer is followed by a boot of the new images, which commits their counter: there
     the module is booted again instead.
     """
+    line.order = ORDER
     line.again()
     before = line.module.status().operations
     assert line.run() is True
@@ -334,6 +374,34 @@ def test_a_line_cut_anywhere_leaves_what_an_uncut_one_leaves(line: Line) -> None
         else:
             assert line.left() == whole, (operation, torn)
     assert 4 <= booted <= 12
+
+
+def test_closing_cut_anywhere_is_gone_on_with(line: Line) -> None:
+    """The boot that proves the keys (epoch, page, count), the debug lock, the lifecycle.
+
+    Each is torn in one way here, in every way by `cellward lab powercut`.
+    """
+    line.order = replace(CLOSED, close=False)
+    line.again()
+    line.run()
+    open_module = bytes(line.flash), bytes(line.fuses), line.desk.held
+    line.order = CLOSED
+    before = line.module.status().operations
+    assert line.run() is True
+    total = line.module.status().operations - before
+    assert total >= 5
+    for operation, torn in zip(range(1, total + 1), cycle(Torn), strict=False):
+        line.module.power_off()
+        line.flash[:], line.fuses[:], line.desk.held = open_module
+        line.module.cut_power_at(operation, torn)
+        with pytest.raises(ModuleRefused) as caught:
+            line.run()
+        assert caught.value.code is Code.POWER_CUT
+        line.run()
+        status = line.module.status()
+        assert (status.lifecycle, status.debug_locked) == (Lifecycle.PRODUCTION, True)
+    assert line.run() is False
+    boots(line)
 
 
 def boots(line: Line) -> None:
