@@ -22,11 +22,17 @@ MOST_FINDINGS = 20
 @click.option("--smoke", is_flag=True, help="A sample of every scenario, for a minute.")
 @click.option("--scenario", default="", help="Only scenarios whose name contains this.")
 @click.option("--naive", is_flag=True, help="Cut the example that must fail, to see that it does.")
+@click.option(
+    "--rom",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A ROM of yours, ELF with symbols; default: the packaged one.",
+)
 @labview.campaign_options
 def powercut(
     smoke: bool,
     scenario: str,
     naive: bool,
+    rom: Path | None,
     results: Path | None,
     seed: int,
     cores: int,
@@ -44,7 +50,7 @@ def powercut(
     from cellward.lab.powercut import report
     from cellward.lab.powercut.runner import Options, run
 
-    options = Options(seed, smoke, cores, results, scenario, naive)
+    options = Options(seed, smoke, cores, results, scenario, naive, rom)
     if not options.scenarios:
         raise click.UsageError(f"no scenario's name contains {scenario!r}")
     with labview.bar("operations cut", "promises broken", hidden=as_json) as progress:

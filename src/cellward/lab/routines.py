@@ -6,6 +6,7 @@ No peripheral is mapped: a routine that touches one faults, and the caller hears
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import unicorn as untyped_unicorn
@@ -66,6 +67,22 @@ class Elf:
                 if symbol["st_info"]["type"] == "STT_FUNC"
             )
         )
+
+    @classmethod
+    def read(cls, path: Path) -> "Elf":
+        """Raises Unavailable (storage.missing) as well."""
+        try:
+            return cls(path.read_bytes(), path.name)
+        except OSError as error:
+            raise Unavailable(Code.STORAGE_MISSING, str(path), found=error.strerror or "") from error
+
+    def image(self, base: int) -> bytes:
+        """What is loaded from `base` on, as a programmer has it; gaps are zeros."""
+        parts = [(address - base, data) for address, data in self.segments if address >= base]
+        image = bytearray(max((at + len(data) for at, data in parts), default=0))
+        for at, data in parts:
+            image[at : at + len(data)] = data
+        return bytes(image)
 
     def function(self, address: int) -> str:
         """The name of the function around `address`, or nothing."""

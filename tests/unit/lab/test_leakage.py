@@ -27,11 +27,10 @@ from cellward.lab.leakage.tracer import STREAMS, WINDOWS, Channel, Tracer, compi
 from cellward.lab.pool import quiet
 from cellward.lab.routines import MODULE_RAM, Elf
 from tests.firmware.rig import built
+from tests.unit.lab import mutated
+from tests.unit.lab.mutated import EXAMPLES
 
 unicorn: Any = untyped_unicorn
-ROOT = Path(__file__).parents[3]
-FIRMWARE = ROOT / "firmware"
-EXAMPLES = ROOT / "src" / "cellward" / "lab" / "examples"
 LEAKY = EXAMPLES / "leaky" / "target.toml"
 HEAVY = 100  # weight of those that take seconds
 
@@ -213,34 +212,13 @@ MUTATIONS = {
 @pytest.mark.parametrize("function", MUTATIONS)
 def test_a_routine_that_was_made_to_leak_is_found(function: str, library: Path, tmp_path: Path) -> None:
     source, old, new, channel = MUTATIONS[function]
-    text = (FIRMWARE / source).read_text()
-    assert text.count(old) == 1
-    for content, leaks in ((text, False), (text.replace(old, new), True)):
-        elf = linked(tmp_path, source, content, function)
+    edits = [(old, new)]
+    for made, leaks in (([], False), (edits, True)):
+        elf = mutated.routine(tmp_path, source, made, function)
         (subject,) = [s for s in module.subjects_of(elf) if s.name == function]
         verdict = traced(library, Firmware(elf, (subject,), MODULE_RAM))
         assert verdict.leaks is leaks
         assert (verdict.differing[channel] > 0) is leaks
-
-
-def linked(folder: Path, source: str, content: str, function: str) -> Elf:
-    """One source of the firmware, changed, with the objects that it needs."""
-    changed, made = folder / Path(source).name, folder / "changed.elf"
-    changed.write_text(content)
-    objects = [str(path) for path in (FIRMWARE / "build" / "arm").rglob("*.o") if needed(path, source)]
-    flags = "-std=c11 -Os -mcpu=cortex-m33 -mthumb -mfloat-abi=soft -ffreestanding -ffunction-sections -w"
-    places = f"-I. -Iinclude -I{Path(source).parent} -isystem ../.cache/bearssl/inc"
-    script = EXAMPLES / "example.ld"
-    link = f"-nostdlib -Wl,--gc-sections -Wl,--no-warn-rwx-segments -Wl,-u,{function} -T{script}"
-    command = f"arm-none-eabi-gcc {flags} {places} {link} {changed} {' '.join(objects)} -lgcc -o {made}"
-    subprocess.run(command.split(), cwd=FIRMWARE, check=True, capture_output=True)
-    return Elf(made.read_bytes(), "changed.elf")
-
-
-def needed(path: Path, source: str) -> bool:
-    """BearSSL, and what else the three sources call."""
-    name = path.relative_to(FIRMWARE / "build" / "arm").with_suffix(".c").as_posix()
-    return name != source and (name.startswith("bearssl/") or name in ("boot/kdf.c", "boot/mem.c"))
 
 
 def traced(library: Path, firmware: Firmware, traces: int = 60) -> Verdict:

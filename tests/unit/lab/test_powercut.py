@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,16 +26,26 @@ from cellward.lab.powercut.bench import Bench, device_secret
 from cellward.lab.powercut.campaign import Cut, Finding, Job, Plan, Result, Survey, Worker
 from cellward.lab.powercut.judge import Before, Promise, Seen, judge
 from cellward.lab.powercut.naive import NAIVE
-from cellward.lab.powercut.operations import Kind, Log, Operation, Variant, torn, variants
+from cellward.lab.powercut.operations import WHOLE, Kind, Log, Operation, Variant, torn, variants
 from cellward.lab.powercut.releases import make
 from cellward.lab.powercut.runner import Summary, jobs
-from cellward.lab.powercut.scenarios import COMMITTED, NEW, OLD, Programmed, Revert, Tampered
+from cellward.lab.powercut.scenarios import (
+    COMMITTED,
+    NEW,
+    OLD,
+    SCENARIOS,
+    Programmed,
+    Revert,
+    Tampered,
+    Vault,
+)
 from cellward.ports.module import Outcome, Torn
 from cellward.vbms.cut import Cuts, PowerCut
 from cellward.vbms.nor import Nor, flash_size
 from cellward.vbms.otp import Otp
 from cellward.vbms.state import FLASH_OFFSET, OTP_OFFSET
 from tests.firmware.rig import built
+from tests.unit.lab import mutated
 
 pytestmark = pytest.mark.usefixtures("firmware")
 
@@ -250,6 +261,75 @@ def test_the_naive_example_bricks_and_runs_wrong_images(worker: Worker) -> None:
     promises = {finding.promise for finding in result.findings}
     assert promises == {Promise.BRICK, Promise.WRONG_IMAGE}
     assert len(result.findings) > 60
+
+
+# Firmware in the order that suggests itself, and what then breaks.
+MUTATIONS = {
+    "the counter rises with the trial (MCUboot #2282)": (
+        "rom/rom.c",
+        [
+            (
+                "return start_trial(bank);",
+                "(void)otp_raise_counter(loader->counter); return start_trial(bank);",
+            )
+        ],
+        Revert.name,
+        Promise.BRICK,
+    ),
+    "a trial that leaves no mark": (
+        "rom/rom.c",
+        [("return start_trial(bank);", "(void)start_trial; return STATUS_OK;")],
+        Revert.name,
+        Promise.BRICK,
+    ),
+    "the tamper latch is cleared before the secret is burned": (
+        "boot/tamper.c",
+        [
+            ("    tamper_burn_secret();\n    __asm", "    __asm"),
+            ("TAMPER_KEY);\n", "TAMPER_KEY);\n    tamper_burn_secret();\n"),
+            ("return latch != 0 ? latch : is_tampered() != 0 && secret_left() != 0;", "return latch;"),
+        ],
+        Tampered.name,
+        Promise.SECRET,
+    ),
+    "the vault's fuse burns for any block": (
+        "boot/vaultblock.c",
+        [("FUSES_SIZE, place.counter);", "FUSES_SIZE, place.counter + 1u);")],
+        Vault.name,
+        Promise.VAULT,
+    ),
+}
+
+
+def broken(worker: Worker, scenario: str) -> set[Promise]:
+    """By cuts between operations; what is found once is not looked for again."""
+    found: set[Promise] = set()
+    life = worker.life(scenario)
+    for number in range(life.cuts):
+        if not found:
+            found |= {each.promise for each in worker.boot(life, Cut(scenario, number, WHOLE))[1]}
+    return found
+
+
+@pytest.mark.parametrize("change", MUTATIONS)
+def test_firmware_that_was_made_worse_is_found(change: str, tmp_path: Path) -> None:
+    source, edits, scenario, promise = MUTATIONS[change]
+    with closing(Worker(Plan(rom=mutated.rom(tmp_path, source, edits)))) as worker:
+        assert promise in broken(worker, scenario)
+
+
+def test_firmware_that_was_only_built_again_is_not(tmp_path: Path) -> None:
+    with closing(Worker(Plan(rom=mutated.rom(tmp_path, "rom/rom.c", [])))) as worker:
+        assert [broken(worker, name) for name in (Revert.name, Tampered.name, Vault.name)] == [set()] * 3
+
+
+@pytest.mark.parametrize("scenario", [kind.name for kind in SCENARIOS])
+def test_no_phase_of_any_life_breaks_a_promise(worker: Worker, scenario: str) -> None:
+    """Its edges only; `cellward lab powercut --smoke` has more."""
+    life = worker.life(scenario)
+    numbers = [at for at in range(1, life.cuts) if life.phase(at) != life.phase(at - 1)]
+    for number in (*numbers, life.cuts - 1):
+        assert worker.boot(life, Cut(scenario, number, WHOLE))[1] == []
 
 
 def test_a_sample_has_every_phases_edges() -> None:

@@ -27,7 +27,7 @@ def read_target(path: Path) -> Firmware:
     _check_known(path, said, KNOWN)
     if not isinstance(said.get("elf"), str):
         raise _invalid(path, "elf: the name of a file", repr(said.get("elf")))
-    elf = Elf(_read(path.parent / said["elf"]), said["elf"])
+    elf = Elf.read(path.parent / said["elf"])
     ram = _area(path, said.get("ram"))
     routines = said.get("routine")
     if not isinstance(routines, list) or not routines:

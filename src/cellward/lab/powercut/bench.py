@@ -51,11 +51,12 @@ SERIAL = "LAB-1"
 
 
 class Bench:
-    """`crypto` None: every boot with real cryptography."""
+    """`crypto` None: every boot with real cryptography. `rom` None: the packaged one."""
 
-    def __init__(self, folder: Path, crypto: HostCrypto | None) -> None:
+    def __init__(self, folder: Path, crypto: HostCrypto | None, rom: bytes | None = None) -> None:
         self.path = folder / "module"
         self.crypto = crypto
+        self._rom = rom
         if not self.path.exists():
             create(self.path, HARDWARE, SERIAL)
         with self.path.open("r+b") as file:
@@ -83,7 +84,11 @@ class Bench:
             return make(rom, memories, watched, counter)
 
         module = VirtualModule(
-            self.path, entropy=lambda: self.entropy.getrandbits(32), cpu=cpu, cuts=self._watched
+            self.path,
+            self._rom,
+            entropy=lambda: self.entropy.getrandbits(32),
+            cpu=cpu,
+            cuts=self._watched,
         )
         try:
             yield module

@@ -17,6 +17,7 @@ from cellward.lab.powercut.scenarios import SCENARIOS, Scenario
 from cellward.lab.routines import Elf
 from cellward.ports.module import Outcome, Torn
 from cellward.vbms.packaged import packaged
+from cellward.vbms.registers import ROM_BASE
 
 KINDS: tuple[type[Scenario], ...] = (*SCENARIOS, Naive)
 AUDIT_EVERY = 997  # one of so many cuts is run again with real cryptography
@@ -24,11 +25,12 @@ AUDIT_EVERY = 997  # one of so many cuts is run again with real cryptography
 
 @dataclass(frozen=True)
 class Plan:
-    """What makes two campaigns the same."""
+    """What makes two campaigns the same. `rom`: an ELF; None is the packaged one."""
 
     seed: int = 1
     garbage: int = 2
     padding: int = 0
+    rom: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,9 @@ class Worker:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._folder = tempfile.TemporaryDirectory(prefix="cellward-lab-")
-        self._crypto = HostCrypto(elves())
-        self._bench = Bench(Path(self._folder.name), self._crypto)
+        rom = rom_of(plan)
+        self._crypto = HostCrypto((rom, *elves()))
+        self._bench = Bench(Path(self._folder.name), self._crypto, rom.image(ROM_BASE))
         self._blank = self._bench.image()
         self._lives: dict[str, Life] = {}
         self._now: tuple[str, int] = ("", 0)
@@ -218,11 +221,17 @@ def watch(
     return seen, breaches
 
 
+def rom_of(plan: Plan) -> Elf:
+    """Raises Unavailable (storage.missing), FormatRefused (firmware.format)."""
+    if plan.rom is None:
+        return Elf(packaged("rom.elf"), "rom.elf")
+    return Elf.read(plan.rom)
+
+
 def elves() -> tuple[Elf, ...]:
-    """ROM and one loader and app; those of other versions have their functions at the same places, or
-    run without a shortcut."""
-    names = ("rom.elf", "loader-1.3.0.elf", "app-1.3.0.elf")
-    return tuple(Elf(packaged(name), name) for name in names)
+    """One loader and app; those of other versions have their functions at the same places, or run
+    without a shortcut."""
+    return tuple(Elf(packaged(name), name) for name in ("loader-1.3.0.elf", "app-1.3.0.elf"))
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,18 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cellward.lab.journal import Journal
 from cellward.lab.pool import Progress, finished, ignore_interrupt, workers
-from cellward.lab.powercut.campaign import Finding, Job, Plan, Result, Survey, Worker
+from cellward.lab.powercut.campaign import Finding, Job, Plan, Result, Survey, Worker, rom_of
 from cellward.lab.powercut.judge import Promise
 from cellward.lab.powercut.naive import NAIVE
 from cellward.lab.powercut.scenarios import SCENARIOS
 from cellward.vbms.packaged import packaged, packaged_names
+from cellward.vbms.registers import ROM_BASE
 
 VERSION = 1  # of the plan and the results; another one is another campaign
 JOB_OPERATIONS = 64
@@ -31,11 +32,12 @@ class Options:
     results: Path | None = None
     only: str = ""  # scenarios whose name contains it
     naive: bool = False  # the example that must fail
+    rom: Path | None = None  # an ELF; None is the packaged one
 
     @property
     def plan(self) -> Plan:
         kind = SMOKE if self.smoke else FULL
-        return Plan(self.seed, kind.garbage, kind.padding)
+        return Plan(self.seed, kind.garbage, kind.padding, self.rom)
 
     @property
     def scenarios(self) -> list[str]:
@@ -65,8 +67,10 @@ def _run(job: Job) -> Result:
 
 def campaign_of(options: Options) -> str:
     names = (name for name in packaged_names() if name.endswith((".bin", ".elf")))
-    firmware = hashlib.sha256(b"".join(packaged(name) for name in names)).hexdigest()
-    told = f"{VERSION}/{options.plan}/{options.scenarios}/{options.smoke}/{firmware}"
+    rom = rom_of(options.plan).image(ROM_BASE)
+    firmware = hashlib.sha256(b"".join(packaged(name) for name in names) + rom).hexdigest()
+    plan = replace(options.plan, rom=None)
+    told = f"{VERSION}/{plan}/{options.scenarios}/{options.smoke}/{firmware}"
     return hashlib.sha256(told.encode()).hexdigest()
 
 
@@ -154,7 +158,7 @@ class Summary:
 
 
 def run(options: Options, progress: Progress) -> Summary:
-    """Raises what Journal and the firmware's package raise. KeyboardInterrupt leaves a file that a
+    """Raises what Journal, `rom_of` and the firmware's package raise. KeyboardInterrupt leaves a file that a
     second start goes on with."""
     journal = Journal(options.results, campaign_of(options)) if options.results else None
     try:
