@@ -15,16 +15,23 @@ from cellward.cli.demo.stage import Stage
 # Who says no to what, in the order of the scenes.
 REFUSALS = [
     ("pack controller", "target.counter"),
-    ("module rom", "image.counter"),
+    ("update engine", "image.counter"),
     ("pack controller", "target.hash"),
     ("pack controller", "update.fell_back"),
-    ("module loader", "image.hash"),
+    ("update engine", "image.hash"),
     ("publish gate", "image.key_unknown"),
-    ("module loader", "image.key_unknown"),
+    ("update engine", "image.key_unknown"),
     ("Director", "target.hardware"),
-    ("module loader", "image.hardware"),
+    ("update engine", "image.hardware"),
+    ("module app", "update.contactors"),
     ("server", "tls.client_certificate"),
+    ("programming port", "flash.locked"),
+    ("programming port", "flash.locked"),
+    ("programming port", "otp.locked"),
     ("pack controller", "power.cut"),
+    ("module loader", "image.hash"),
+    ("module loader", "image.hash"),
+    ("module rom", "boot.tamper"),
 ]
 
 
@@ -45,15 +52,35 @@ def test_no_refusal_changes_what_runs(journal: Journal) -> None:
     assert all(refusal.expected and refusal.found for refusal in journal.refusals)
 
 
-def test_only_who_has_the_cable_or_an_authentic_update_writes_flash(journal: Journal) -> None:
-    wrote = {refusal.code for refusal in journal.refusals if refusal.before.banks != refusal.after.banks}
-    by_cable = {code for by, code in REFUSALS if by.startswith("module")}
-    assert wrote == by_cable | {"update.fell_back", "power.cut"}
+def test_only_an_authentic_update_or_damage_leaves_another_bank_bootable(journal: Journal) -> None:
+    """The update engine writes what it is sent; a bank of it that is refused has no trailer. The cable
+    writes nothing at all."""
+    wrote = {
+        (refusal.refused_by, refusal.code)
+        for refusal in journal.refusals
+        if refusal.before.banks != refusal.after.banks
+    }
+    sent = {(by, code) for by, code in REFUSALS if by == "update engine"}
+    damaged = {("module loader", "image.hash")}
+    failed = {("pack controller", "update.fell_back"), ("pack controller", "power.cut")}
+    assert wrote == sent | damaged | failed
+
+
+def test_damage_costs_the_bank_then_the_app_never_the_way_back(journal: Journal) -> None:
+    one, both = (refusal for refusal in journal.refusals if refusal.refused_by == "module loader")
+    assert (one.before.running, one.after.running) == ("1.4.1 in bank a", "1.4.0 in bank b")
+    assert both.after.running == "nothing, contactors open"
+    assert dict(journal.facts)["after recovery"].startswith("1.4.1")
+
+
+def test_the_reason_of_a_fallback_is_told(journal: Journal) -> None:
+    (fallback,) = (refusal for refusal in journal.refusals if refusal.code == "update.fell_back")
+    assert "selftest.front_end in the app, expected 14, found 12" in fallback.found
 
 
 def test_the_good_update_commits_and_the_cut_one_is_completed(journal: Journal) -> None:
     assert ("security counter", "6 → 7") in journal.facts
-    assert dict(journal.facts)["runs at the end"].startswith("1.4.1")
+    assert journal.refusals[-3].before.running.startswith("1.4.1")
 
 
 def test_the_page_of_results_tells_it_all_and_loads_nothing(journal: Journal) -> None:

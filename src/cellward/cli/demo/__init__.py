@@ -67,6 +67,6 @@ def _show(journal: Journal, report: Path, console: Console) -> None:
     console.print(table)
     held = sum(refusal.holds for refusal in journal.refusals)
     facts = [f"{len(journal.steps)} steps in {journal.seconds:.0f} s"]
-    facts += [f"{held} of {len(journal.refusals)} refusals changed nothing that runs"]
+    facts += [f"{held} of {len(journal.refusals)} refusals left running what must run"]
     facts += [f"{name}: {value}" for name, value in journal.facts]
     console.print(Panel("\n".join([*facts, f"report: {report}"]), title="The whole way", expand=False))

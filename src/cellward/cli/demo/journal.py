@@ -43,8 +43,9 @@ class State:
 class Refusal:
     """One attack or accident: which check stopped it, and the state before and after.
 
-    `before` and `after` are what the module held; `allowed` names what may differ (the bank that the
-    attack itself wrote with the programming cable), or is empty.
+    `before` and `after` are what the module held; `allowed` names what may differ in its banks (what the
+    attack itself wrote or damaged), or is empty. `runs` is what the module is left with where the attack
+    took what ran before.
     """
 
     attack: str
@@ -55,20 +56,25 @@ class Refusal:
     before: State
     after: State
     allowed: str = ""
+    runs: str = ""
 
     @property
     def proof(self) -> str:
         if self.before == self.after:
             return f"unchanged: {self.after}"
-        same_way = (self.before.running, self.before.counter) == (self.after.running, self.after.counter)
-        kept = "still" if same_way else "CHANGED:"
+        kept = "still" if self.before.running == self.after.running else "now"
+        kept = kept if self._runs_as_it_must else "CHANGED:"
         return f"{kept} {self.after}" + (f" ({self.allowed})" if self.allowed else "")
 
     @property
     def holds(self) -> bool:
-        """What ran still runs and the counter is where it was; flash too, unless `allowed` says so."""
-        ran = (self.before.running, self.before.counter) == (self.after.running, self.after.counter)
-        return ran and (self.before.banks == self.after.banks or bool(self.allowed))
+        """What must run runs and the counter is where it was; flash too, unless `allowed` says so."""
+        return self._runs_as_it_must and (self.before.banks == self.after.banks or bool(self.allowed))
+
+    @property
+    def _runs_as_it_must(self) -> bool:
+        wanted = (self.runs or self.before.running, self.before.counter)
+        return wanted == (self.after.running, self.after.counter)
 
 
 @dataclass

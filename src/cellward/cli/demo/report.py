@@ -35,11 +35,13 @@ CHAIN = (
     Station("sign", "maker, key in the HSM", ("MCUboot image", "own signature checked")),
     Station("publish", "maker", ("gate: the device's own rules", "four roles, signed in the HSM")),
     Station("serve", "server", ("TLS 1.3, both sides", "certificate in the registry")),
-    Station("verify", "pack controller", ("Director and Image agree", "length and hash", "the image itself")),
-    Station("install", "pack controller", ("safety gates", "inactive bank, read back")),
+    Station(
+        "verify", "pack controller", ("Director and Image agree", "length, hash, the image", "safety gates")
+    ),
+    Station("install", "battery module", ("programming port closed", "verified in the flash")),
     Station("ROM", "battery module", ("loader verified", "bank chosen by the table")),
     Station("loader", "battery module", ("app verified", "flash closed")),
-    Station("app", "battery module", ("self-test", "confirm or fall back")),
+    Station("app", "battery module", ("self-test, confirm", "watches bank and pack")),
 )
 
 
@@ -52,6 +54,9 @@ STOPPED_BY = {
     "pack controller": "verify",
     "module rom": "ROM",
     "module loader": "loader",
+    "module app": "app",
+    "update engine": "install",
+    "programming port": "install",
 }
 
 

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable
 
-from cellward.cli.demo.attacker import Attacker
+from cellward.cli.demo.attacker import NOTHING, Attacker
+from cellward.cli.demo.intruder import Intruder
 from cellward.cli.demo.journal import Actor
 from cellward.cli.demo.stage import Stage, Unexpected
 from cellward.core.errors import Code
@@ -23,7 +24,8 @@ class Scenes:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._attacker = Attacker(stage, stage.folder / MODULE, BMS_M33)
+        self._attacker = Attacker(stage, stage.folder / MODULE)
+        self._intruder = Intruder(self._attacker, BMS_M33)
 
     def play(self) -> None:
         for heading, scene in self._program():
@@ -45,7 +47,10 @@ class Scenes:
             ("Correctly signed, but it fails its self-test", self._failing_update),
             ("Forged, foreign and flipped", self._forgeries),
             ("No certificate, no answer", self._no_certificate),
+            ("The programming cable, at a module that is closed", self._cable),
             ("A power cut in mid-flash", self._power_cut),
+            ("A cell of the flash flips under the running app", self._damage),
+            ("The case is opened", self._tamper),
         )
 
     def _keys_and_images(self) -> None:
@@ -67,10 +72,10 @@ class Scenes:
         )
         run(
             Actor.MODULE,
-            "burn keys and identity, write the first images",
+            "burn keys and identity, write the first images, close",
             *("module", "provision", "--state", MODULE, "--firmware-key", "firmware.pem"),
             *("--loader", "loader-1.3.0.img", "--app", "app-1.3.0.img"),
-            *("--root-key", "root.pem", "--register", "m1.registration"),
+            *("--root-key", "root.pem", "--register", "m1.registration", "--close"),
         )
         self._stage.start(Actor.MODULE, "first boot: ROM, loader, app", "module", "run", "--state", MODULE)
 
@@ -108,10 +113,8 @@ class Scenes:
     def _old_image(self) -> None:
         self._order("loader-1.3.0", "app-1.3.0")
         self._attacker.by_update("the old image 1.3.0, ordered again", Code.TARGET_COUNTER)
-        self._attacker.by_cable("the old image 1.3.0, written past the controller", {
-            Slot.LOADER: "loader-1.3.0.img",
-            Slot.APP: "app-1.3.0.img",
-        }, Code.IMAGE_COUNTER)  # fmt: skip
+        old = {Slot.LOADER: "loader-1.3.0.img", Slot.APP: "app-1.3.0.img"}
+        self._intruder.sends("the old image 1.3.0, past the controller", old, Code.IMAGE_COUNTER)
 
     def _failing_update(self) -> None:
         self._sign("app-1.5.0.srec", Slot.APP, "1.5.0", 7)
@@ -126,8 +129,11 @@ class Scenes:
 
     def _forgeries(self) -> None:
         good = {Slot.LOADER: "loader-1.4.0.img", Slot.APP: "app-1.4.0.img"}
-        self._attacker.flips_a_bit_in_flash("one bit of app 1.4.0 flipped in the flash", good)
-        self._attacker.signs_with_own_key("build/app-1.4.0.elf", good, HARDWARE)
+        self._intruder.sends_with_a_bit_flipped("one bit of app 1.4.0 flipped behind the controller", good)
+        self._attacker.signs_with_own_key("build/app-1.4.0.elf", HARDWARE, "forged.img")
+        forged = {**good, Slot.APP: "forged.img"}
+        attack = "an image signed by a wrong key, past the controller"
+        self._intruder.sends(attack, forged, Code.IMAGE_KEY_UNKNOWN)
         self._sign("app-1.4.0.bin", Slot.APP, "1.4.0", 7, hardware=OTHER_HARDWARE, output="app-18s.img")
         self._stage.run(Actor.MAKER, "publish it for its own hardware", "repo", "publish", "app-18s.img")
         self._attacker.by_command(
@@ -137,10 +143,17 @@ class Scenes:
             *("repo", "assign", PACK, f"{OTHER_HARDWARE}/app-1.4.0.img"),
         )
         foreign = {**good, Slot.APP: "app-18s.img"}
-        self._attacker.by_cable(f"an image for {OTHER_HARDWARE}, by cable", foreign, Code.IMAGE_HARDWARE)
+        attack = f"an image for {OTHER_HARDWARE}, past the controller"
+        self._intruder.sends(attack, foreign, Code.IMAGE_HARDWARE)
+        self._intruder.updates_while_driving()
 
     def _no_certificate(self) -> None:
         self._attacker.asks_without_certificate()
+
+    def _cable(self) -> None:
+        self._intruder.writes_flash_by_cable("the running app overwritten with the programming cable")
+        self._intruder.reads_flash_by_cable("the firmware read out with the programming cable")
+        self._intruder.burns_fuses_by_cable("the maker's key burned as revoked with the programming cable")
 
     def _power_cut(self) -> None:
         self._release("1.4.1", 7, "loader-1.4.0.elf", "app-1.4.0.elf")
@@ -152,12 +165,25 @@ class Scenes:
         self._attacker.by_update(
             "power cut in mid-flash", Code.POWER_CUT, allowed="the other bank is half written"
         )
-        self._stage.run(Actor.MODULE, "clean boot", "module", "boot", "--state", MODULE)
         self._poll("the next poll starts over and completes the update")
         after = self._attacker.state()
         if "1.4.1" not in after.running:
             raise Unexpected("update after the power cut", "1.4.1 running", str(after))
-        self._stage.journal.facts.append(("runs at the end", after.running))
+
+    def _damage(self) -> None:
+        """The bank of the last update goes, then the one before it; what is left is the signed way in."""
+        runs = self._attacker.state().running
+        self._intruder.flips_a_bit_in_flash("one bit of app 1.4.1 flipped in the flash", "1.4.0 in bank b")
+        self._intruder.flips_a_bit_in_flash("one bit of app 1.4.0 flipped as well", NOTHING)
+        self._poll("the next poll: the ROM's recovery takes the signed release")
+        after = self._attacker.state()
+        if "1.4.1" not in after.running or after.running == NOTHING:
+            raise Unexpected("recovery", runs, str(after))
+        self._stage.journal.facts.append(("after recovery", after.running))
+
+    def _tamper(self) -> None:
+        self._intruder.opens_the_case("the module's case opened")
+        self._stage.journal.facts.append(("at the end", "secret destroyed, contactors open, pack watched"))
 
     def _release(self, version: str, counter: int, loader: str, app: str) -> None:
         """Sign, publish and order both images."""
