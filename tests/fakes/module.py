@@ -19,6 +19,7 @@ from cellward.core.slots import (
     DATA_SIZE,
     ERASED,
     IMAGE_OK_FROM_END,
+    OTP_COUNTER,
     OTP_DEBUG_LOCK,
     OTP_DEVELOPMENT,
     OTP_DEVICE_SECRET,
@@ -191,6 +192,7 @@ class FakeModule:
             if word != held:
                 self._operate()
                 self.fuses[at : at + 4] = bytes(a | b for a, b in zip(held, word, strict=True))
+        self.counter = max(self.counter, int.from_bytes(self._fuse(OTP_COUNTER), "little").bit_count())
 
     def set_conditions(self, conditions: Conditions) -> None:
         self.measured = replace(

@@ -98,7 +98,7 @@ def create(state: Path, hardware: str, serial: str) -> None:
 )
 @click.option(
     "--close/--keep-open",
-    default=False,
+    default=True,
     show_default=True,
     help="Close the programmer's port and the debug port, or leave them open.",
 )

@@ -6,6 +6,7 @@
                   slot keys, development bits, root quorum, ids, serial      burned
                   device secret                                              burned
                   first images, then the trailer                             written, read back
+                  the images' security counter                               burned: no boot has to raise it
     PROVISIONED   the plant's note is erased; the module boots and proves what was registered
                   debug lock                                                 burned
     PRODUCTION    closed: from here on the update link is the only way in
@@ -29,6 +30,7 @@ from cellward.core.slots import (
     IMAGE_OK_FROM_END,
     MAGIC_FROM_END,
     OTP_APP_CLASS,
+    OTP_COUNTER,
     OTP_DEBUG_LOCK,
     OTP_DEVELOPMENT,
     OTP_DEVICE_SECRET,
@@ -124,6 +126,13 @@ def _make(
         module.burn(fuse.offset, wanted)
     if not _holds(module, order) or status.bank(BANK).state is not State.CONFIRMED:
         write_bank(module, order.hardware, BANK, order.images, Event.PLANT)
+    module.burn(OTP_COUNTER.offset, _thermometer(order))
+
+
+def _thermometer(order: Order) -> bytes:
+    """What the ROM would raise the counter to at the first boot, at the price of verifying twice."""
+    counter = min(decode(data).counter or 0 for data in order.images.values())
+    return ((1 << counter) - 1).to_bytes(OTP_COUNTER.size, "little")
 
 
 def _close(module: BenchModule, order: Order, register: Register) -> None:

@@ -99,8 +99,9 @@ def test_provision_and_boot(planted: Path) -> None:
     boot = told("boot", "--state", planted)
     assert boot["outcome"] == "running"
     (report,) = boot["boots"]
-    assert [m["name"] for m in report["milestones"]][:2] == ["rom_entered", "counter_raised"]
-    assert (report["bank"], report["counter"], report["events"]) == ("a", 6, [])
+    assert [m["name"] for m in report["milestones"]][:2] == ["rom_entered", "loader_entered"]
+    assert (report["bank"], report["counter"]) == ("a", 6)
+    assert [event["code"] for event in report["events"]] == [Code.VAULT_MISSING]
     assert len(boot["pack"]["cells_mv"]) == 12
     table = run("boot", "--state", planted).stdout
     assert "verified by the ROM" in table
@@ -109,7 +110,7 @@ def test_provision_and_boot(planted: Path) -> None:
 
 
 def test_provision_by_hash_and_again(state: Path) -> None:
-    by_hash = provision(state, "--json", key=KEY.public.key_hash.hex())
+    by_hash = provision(state, "--json", "--keep-open", key=KEY.public.key_hash.hex())
     assert json.loads(run(*by_hash).stdout)["changed"] is True
     facts = json.loads(run(*by_hash).stdout)
     assert facts["changed"] is False
@@ -117,6 +118,13 @@ def test_provision_by_hash_and_again(state: Path) -> None:
     assert facts["outcome"] == "off"  # looking at a finished module does not boot it
     assert facts["banks"]["a"]["app"]["version"] == "1.3.0"
     assert facts["banks"]["b"] == {"state": "empty", "loader": None, "app": None}
+
+
+def test_provision_closes_the_module(planted: Path) -> None:
+    facts = told("status", "--state", planted)
+    assert (facts["lifecycle"], facts["debug"], facts["counter"]) == ("production", "locked", 6)
+    assert facts["banks"]["a"] == {"state": "confirmed", "loader": None, "app": None}  # it shows no flash
+    assert "was provisioned already" in run(*provision(planted)).stdout
 
 
 def test_provision_refuses_and_changes_nothing(state: Path) -> None:
@@ -134,16 +142,20 @@ def test_provision_refuses_and_changes_nothing(state: Path) -> None:
     assert state.read_bytes() == before
 
 
-def test_status_of_a_module_at_rest(planted: Path) -> None:
+def test_status_of_a_module_at_rest(state: Path) -> None:
+    planted = state
+    assert run(*provision(planted, "--keep-open")).exit_code == 0
     facts = told("status", "--state", planted)
-    assert (facts["outcome"], facts["active_bank"], facts["counter"]) == ("off", "a", 0)
+    assert (facts["outcome"], facts["active_bank"], facts["counter"]) == ("off", "a", 6)
     assert facts["slot_keys"] == [KEY.public.key_hash.hex()]
     assert facts["banks"]["a"]["state"] == "confirmed"
     assert facts["banks"]["a"]["loader"]["digest_holds"] is True
     assert KEY.public.key_hash.hex() in "".join(run("status", "--state", planted).stdout.split())
 
 
-def test_a_fallback_is_shown_with_its_reason(planted: Path) -> None:
+def test_a_fallback_is_shown_with_its_reason(state: Path) -> None:
+    planted = state
+    assert run(*provision(planted, "--keep-open")).exit_code == 0
     module = VirtualModule(planted)
     module.power_on()
     image = bytearray((planted.parent / "app-1.4.0.img").read_bytes())

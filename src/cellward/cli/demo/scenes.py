@@ -75,7 +75,7 @@ class Scenes:
             "burn keys and identity, write the first images, close",
             *("module", "provision", "--state", MODULE, "--firmware-key", "firmware.pem"),
             *("--loader", "loader-1.3.0.img", "--app", "app-1.3.0.img"),
-            *("--root-key", "root.pem", "--register", "m1.registration", "--close"),
+            *("--root-key", "root.pem", "--register", "m1.registration"),
         )
         self._stage.start(Actor.MODULE, "first boot: ROM, loader, app", "module", "run", "--state", MODULE)
 
@@ -153,7 +153,7 @@ class Scenes:
     def _cable(self) -> None:
         self._intruder.writes_flash_by_cable("the running app overwritten with the programming cable")
         self._intruder.reads_flash_by_cable("the firmware read out with the programming cable")
-        self._intruder.burns_fuses_by_cable("the maker's key burned as revoked with the programming cable")
+        self._intruder.burns_fuses_by_cable("the firmware key burned as revoked with the programming cable")
 
     def _power_cut(self) -> None:
         self._release("1.4.1", 7, "loader-1.4.0.elf", "app-1.4.0.elf")
@@ -182,7 +182,7 @@ class Scenes:
         self._stage.journal.facts.append(("after recovery", after.running))
 
     def _tamper(self) -> None:
-        self._intruder.opens_the_case("the module's case opened")
+        self._intruder.opens_the_case("the case of the module opened")
         self._stage.journal.facts.append(("at the end", "secret destroyed, contactors open, pack watched"))
 
     def _release(self, version: str, counter: int, loader: str, app: str) -> None:
