@@ -6,6 +6,7 @@ in the emulator.
 """
 
 import secrets
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -92,8 +93,10 @@ def main() -> None:
         module = VirtualModule(state)
         provision(module, Order(BMS_M33, [key_hash], signed), secrets.token_bytes)
         module.close()
+        again = state.with_name("again")  # a boot leaves its count behind
+        shutil.copy(state, again)
         chain = count(state)
-        assert chain == count(state), "instruction counts are repeatable"
+        assert chain == count(again), "instruction counts are repeatable"
         seconds = median(wall(state) for _ in range(ROUNDS))
     reference = sum(number for name, number in chain.items() if name.startswith("BearSSL"))
     total = sum(chain.values())
