@@ -16,6 +16,7 @@ from cellward.core.slots import (
     flag_phrase,
 )
 from cellward.ports.module import BootEvent, BootReport
+from cellward.vbms.cpu import Cpu
 from tests.firmware.rig import Rig
 from vectors.recipe import Case, TrustSpec, load
 
@@ -45,7 +46,7 @@ def module_with(case: Case) -> Rig:
 @functools.cache
 def in_unicorn(name: str) -> BootReport:
     rig = module_with(FITTING[name])
-    (report,) = rig.boot()
+    (report,) = rig.boot(cpu=Cpu)
     rig.off()
     return report
 

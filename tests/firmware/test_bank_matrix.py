@@ -2,13 +2,11 @@
 
 {test, confirm, revert, permanent} x {counter lower, equal, higher} x {bank a good, bad} x {bank b good,
 bad}, bad in the loader or in the app. What must come is worked out from the tables with Python's
-verification; what comes is the ARM binary's. Digests and signatures are computed by the host here: the
-vectors are what tests those.
+verification; what comes is the ARM binary's.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 
 import pytest
@@ -18,7 +16,6 @@ from cellward.core.errors import Refused
 from cellward.core.image import Trust, decode, verify
 from cellward.core.slots import BANKS, BMS_M33, TRAILER_MAGIC, Stage, Trailer, decode_trailer, flag_phrase
 from cellward.ports.module import Outcome
-from cellward.vbms.machine import CpuFactory
 from tests.firmware.rig import KEY, Rig, release
 
 pytest.importorskip("unicorn")
@@ -149,14 +146,6 @@ def expected(rig: Rig, counter: str) -> Module:
 # What comes ---------------------------------------------------------------------------------------
 
 
-@cache
-def host_crypto() -> CpuFactory:
-    from cellward.lab.hostcrypto import HostCrypto
-    from cellward.lab.powercut.campaign import elves
-
-    return HostCrypto(elves()).cpu
-
-
 def module(mode: str, counter: str, a: str, b: str) -> Rig:
     """Bank a is confirmed at the fuses' counter, bank b what the mode leaves."""
     rig = Rig.planted(COMMITTED)
@@ -176,7 +165,7 @@ def test_the_binary_does_what_the_tables_say(mode: str, counter: str) -> None:
         rig = module(mode, counter, a, b)
         model = expected(rig, counter)
         must = list(model.boots())
-        reports = rig.boot(cpu=host_crypto())
+        reports = rig.boot()
         came = [
             Boot(report.outcome, None if report.outcome is Outcome.RECOVERY else report.bank, report.counter)
             for report in reports
