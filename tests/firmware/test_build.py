@@ -165,7 +165,10 @@ def test_the_same_sources_give_the_same_bytes(tmp_path: Path) -> None:
     built("all")
     copy = tmp_path / "elsewhere"
     files = subprocess.run(
-        ["git", "-C", ROOT, "ls-files", "-z", "firmware", "src/cellward/lab/examples"], capture_output=True, text=True, check=True
+        ["git", "-C", ROOT, "ls-files", "-z", "firmware", "src/cellward/lab/examples"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     for name in filter(None, files.split("\0")):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
