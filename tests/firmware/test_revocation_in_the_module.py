@@ -8,25 +8,25 @@ from cellward.core.slots import OTP_ROOT_QUORUM, OTP_SLOT_KEYS, Stage
 from cellward.ports.updatelink import Request
 from tests.firmware.rig import KEY, STRANGER, Rig, binary, sign, told
 from tests.firmware.test_update_module import OLD, Module, planted
-from vectors.forge import Key
+from vectors.forge import Key, RsaKey
 
 SECOND = STRANGER  # burned into slot 1 here, and no stranger any more
 ROOT, OTHER_ROOT = Key.make(), Key.make()
 QUORUM = Quorum.of(1, (ROOT.public,))
-ROTATED = {
-    stage: sign(binary(f"{stage}-1.4.0.bin"), stage, "1.4.0", 7, SECOND)
-    for stage in (Stage.LOADER, Stage.APP)
-}
 
 
-def revocation(key: Key, quorum: Quorum = QUORUM, root: Key = ROOT) -> bytes:
+def rotated(second: Key | RsaKey = SECOND) -> dict[Stage, bytes]:
+    return {stage: sign(binary(f"{stage}-1.4.0.bin"), stage, "1.4.0", 7, second) for stage in Stage}
+
+
+def revocation(key: Key | RsaKey, quorum: Quorum = QUORUM, root: Key = ROOT) -> bytes:
     unsigned = Revocation(quorum, key.public.key_hash, {})
     return Revocation(quorum, key.public.key_hash, {0: raw_signature(root.sign(unsigned.digest))}).encode()
 
 
-def two_keys(*, quorum: bool = True) -> Rig:
+def two_keys(second: Key | RsaKey = SECOND, *, quorum: bool = True) -> Rig:
     rig = planted()
-    rig.fuse(OTP_SLOT_KEYS, KEY.public.key_hash + SECOND.public.key_hash)
+    rig.fuse(OTP_SLOT_KEYS, KEY.public.key_hash + second.public.key_hash)
     if quorum:
         rig.fuse(OTP_ROOT_QUORUM, QUORUM.digest)
     return rig
@@ -41,9 +41,10 @@ def asked(rig: Rig, data: bytes) -> list[str]:
     return [str(event.code) for report in rig.machine.reports() for event in report.events]
 
 
-def test_an_image_of_the_second_key_boots_and_the_first_key_is_revoked_for_good() -> None:
-    rig = two_keys()
-    rig.stage("a", ROTATED, confirmed=True)
+@pytest.mark.parametrize("second", [SECOND, RsaKey.make()], ids=["P-256", "RSA-3072"])
+def test_an_image_of_the_second_key_boots_and_the_first_key_is_revoked_for_good(second: Key | RsaKey) -> None:
+    rig = two_keys(second)
+    rig.stage("a", rotated(second), confirmed=True)
     rig.stage("b", OLD, confirmed=True)
     rig.boot()
     assert rig.machine is not None
@@ -69,7 +70,7 @@ def test_an_image_of_the_second_key_boots_and_the_first_key_is_revoked_for_good(
 )
 def test_a_refused_revocation_burns_nothing_and_is_told_once(data: bytes, code: Code, quorum: bool) -> None:
     rig = two_keys(quorum=quorum)
-    rig.stage("a", ROTATED, confirmed=True)
+    rig.stage("a", rotated(), confirmed=True)
     rig.boot()
     assert asked(rig, data) == [code]
     assert rig.machine is not None
