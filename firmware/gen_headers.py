@@ -233,9 +233,8 @@ def updatelink_header() -> str:
     return _file("src/cellward/ports/updatelink.py", lines)
 
 
-# Steps 2 to 7 of verification, then what only a board asks: the entry, and the bank that is mapped.
+# Steps 2 to 7 of verification. What only a board asks comes last: the entry, and the bank that is mapped.
 _UNLOCK_STEPS = ("DIGEST", "KEY", "SIGNATURE", "COUNTER", "HARDWARE")
-_UNLOCK_LAST = ("ENTRY", "BANK")
 _PASSES = 2
 
 
@@ -244,19 +243,23 @@ def _share(name: str) -> int:
 
 
 def unlock_header() -> str:
-    """What each step adds to the unlock word, and the rest that makes it the hardware's EXEC word:
-    no single constant of the firmware, nor the sum of any part of them, is that word."""
+    """What each step adds to the unlock word, and the rest that makes it the hardware's EXEC word of
+    the stage that was verified (the entry's share is by stage): no single constant of the firmware,
+    nor the sum of any part of them, is that word."""
     table = [[_share(f"{step} {number}") for step in _UNLOCK_STEPS] for number in range(_PASSES)]
-    last = {step: _share(step) for step in _UNLOCK_LAST}
-    total = functools.reduce(operator.xor, [*itertools.chain(*table), *last.values()])
+    bank, loader = _share("BANK"), _share("ENTRY")
+    app = loader ^ registers.EXEC_LOADER_KEY ^ registers.EXEC_APP_KEY
+    total = functools.reduce(operator.xor, [*itertools.chain(*table), bank, loader])
     lines = [f"#define UNLOCK_{step} {number}u" for number, step in enumerate(_UNLOCK_STEPS)]
     lines += [f"#define UNLOCK_STEPS {len(_UNLOCK_STEPS)}u", ""]
     rows = ["{" + ", ".join(f"0x{share:08x}u" for share in row) + "}" for row in table]
     lines += ["#define UNLOCK_SHARES \\", "    {" + ", \\\n     ".join(rows) + "}"]
-    lines += ["", *(_define(f"UNLOCK_SHARE_{step}", share) for step, share in last.items())]
     lines += [
-        _define("UNLOCK_REST_LOADER", registers.EXEC_LOADER_KEY ^ total),
-        _define("UNLOCK_REST_APP", registers.EXEC_APP_KEY ^ total),
+        "",
+        _define("UNLOCK_SHARE_LOADER", loader),
+        _define("UNLOCK_SHARE_APP", app),
+        _define("UNLOCK_SHARE_BANK", bank),
+        _define("UNLOCK_REST", registers.EXEC_LOADER_KEY ^ total),
     ]
     return _file("firmware/gen_headers.py", lines)
 

@@ -10,6 +10,15 @@ static void random_delay(void)
     }
 }
 
+/* By stage: the word opens the slot of the stage that was verified here, not of the one that the jump
+ * believes in (a flipped `stage` verified one image and ran the other). No table: 0x40000000, which is no
+ * loader elsewhere, would be an index of the loader's share. */
+static uint32_t entry_share(enum stage stage)
+{
+    const uint32_t not_loader = spread(opaque((uint32_t)stage) ^ (uint32_t)STAGE_LOADER);
+    return UNLOCK_SHARE_LOADER ^ (not_loader & (UNLOCK_SHARE_LOADER ^ UNLOCK_SHARE_APP));
+}
+
 uint32_t verify_active(enum stage stage, struct verified *out, struct refusal *why)
 {
     struct trust trust;
@@ -25,6 +34,6 @@ uint32_t verify_active(enum stage stage, struct verified *out, struct refusal *w
     if (status == STATUS_OK) {
         status = entry_check(ACTIVE_BASE, stage, out, why);
     }
-    unlock_add(out, UNLOCK_SHARE_ENTRY, status ^ STATUS_OK);
+    unlock_add(out, entry_share(stage), status ^ STATUS_OK);
     return status;
 }

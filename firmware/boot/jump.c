@@ -36,14 +36,16 @@ uint32_t entry_check(uint32_t base, enum stage stage, const struct verified *ima
 }
 
 #ifndef CELLWARD_HOST
-/* The word that the hardware wants, made of what verification found: it is nowhere in this firmware. */
+/* The word that the hardware wants, made of what verification found: it is nowhere in this firmware, and
+ * opens nothing in the register of a stage that was not the one verified. */
 static void unlock(enum stage stage, uint32_t bank, struct verified *image)
 {
     unlock_add(image, UNLOCK_SHARE_BANK, reg_read(REG_SYS_BANK) ^ bank);
+    const uint32_t word = image->unlock ^ UNLOCK_REST;
     if (stage == STAGE_LOADER) {
-        reg_write(REG_SYS_EXEC_LOADER, image->unlock ^ UNLOCK_REST_LOADER);
+        reg_write(REG_SYS_EXEC_LOADER, word);
     } else {
-        reg_write(REG_SYS_EXEC_APP, image->unlock ^ UNLOCK_REST_APP);
+        reg_write(REG_SYS_EXEC_APP, word);
     }
 }
 

@@ -35,8 +35,9 @@ from cellward.core.slots import (
     flag_phrase,
 )
 from cellward.lab.hostcrypto import HostCrypto
+from cellward.lab.maker import public_key
 from cellward.lab.powercut.operations import Log
-from cellward.lab.powercut.releases import HARDWARE, Release, public_key
+from cellward.lab.powercut.releases import HARDWARE, Release
 from cellward.vbms import registers
 from cellward.vbms.bench import VirtualModule
 from cellward.vbms.counting import InstructionCounter

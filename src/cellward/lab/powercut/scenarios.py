@@ -19,10 +19,11 @@ from cellward.core.slots import (
     DataPage,
     Lifecycle,
 )
+from cellward.lab.maker import public_key, sign_digest
 from cellward.lab.powercut.bench import Bench, device_secret
 from cellward.lab.powercut.judge import Before, Breach, Promise, Seen
 from cellward.lab.powercut.operations import Log
-from cellward.lab.powercut.releases import HARDWARE, Recipe, Release, make, public_key, sign_digest
+from cellward.lab.powercut.releases import HARDWARE, Recipe, Release, make
 from cellward.ports.module import Outcome, TamperSource
 from cellward.ports.updatelink import MAX_DATA, Dialogue, Request
 from cellward.ports.updatevalues import Answerer, decode_identity, encode_image_request

@@ -1,0 +1,483 @@
+"""The virtual module as a board: its own peripherals, flash and fuses, and a core that can be copied.
+
+A run ends where it is decided what comes of it: an instruction is fetched from an app slot or from
+the bad image, the ROM is in recovery, or nothing happens any more. A core that is reset by the fault
+boots again as the real one does; such a boot depends on flash, fuses and RETAIN alone, so each
+different one is run once and remembered.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from cellward.core.slots import BANKS, DATA_PAGE_SIZE, OTP_DEVICE_SECRET, OTP_SIZE, Stage
+from cellward.lab.faults.board import Restore
+from cellward.lab.faults.hardware import (
+    PAGE,
+    Entropy,
+    FlippableShadow,
+    LoggedNor,
+    Parts,
+    SeededSource,
+    extents,
+)
+from cellward.lab.faults.library import Answer, Library
+from cellward.lab.faults.outcome import Outcome
+from cellward.lab.faults.probe import Probe
+from cellward.lab.faults.scenarios import HARDWARE, Scenario, flash, fuses
+from cellward.lab.faults.symbols import Symbols
+from cellward.vbms import registers
+from cellward.vbms.cpu import Halt
+from cellward.vbms.cut import Cuts
+from cellward.vbms.machine import Machine
+from cellward.vbms.otp import Otp
+from cellward.vbms.pack import Pack
+from cellward.vbms.registers import ACTIVE_BASE, OTP_BASE, ROM_BASE, ResetCause, Where
+
+# Instructions without a stop: a whole boot has a hundredth of it outside the library.
+BUDGET = 400_000
+REAL_BUDGET = 400_000_000
+MAX_STOPS = 4000
+# Functions that judge, order or open; what they call hashes, compares and copies for them.
+DECIDING = frozenset(
+    (
+        *("main", "qualify", "verify", "commit", "start_trial", "launch", "refused_bank", "verify_active"),
+        *("image_measure", "image_check", "pass_step", "unlock_add", "entry_check", "jump", "unlock"),
+        *("verify_digest", "verify_key", "verify_signature", "verify_counter", "verify_hardware"),
+        *("p256_verify", "p256_verify_raw", "rsa3072_pss_verify", "algorithm_of"),
+    )
+)
+MAX_BOOTS = 6
+IDLES_OF_A_HANG = 4
+BOOT_COUNTS = range(len(BANKS) * HARDWARE.bank_size, len(BANKS) * HARDWARE.bank_size + 2 * DATA_PAGE_SIZE)
+MOST_KNOWN = 200_000  # states
+SECRET, SECRET_END = OTP_DEVICE_SECRET.offset, OTP_DEVICE_SECRET.offset + OTP_DEVICE_SECRET.size
+CAUSES = {
+    Outcome.CRASH: ResetCause.WATCHDOG,  # the core locks up
+    Outcome.HANG: ResetCause.WATCHDOG,
+    Outcome.RESET: ResetCause.SOFTWARE,
+}
+
+
+class Decision(Exception):
+    """The run has ended. Internal to this file."""
+
+    def __init__(self, outcome: Outcome, end: str = "") -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+        self.end = end  # where the boot led to, when it led somewhere
+
+
+@dataclass(frozen=True)
+class Later:
+    """What boots without a fault come to: how and where they end, how many there are, what is then in
+    flash and fuses."""
+
+    outcome: Outcome
+    end: str
+    starts: int
+    persistent: bytes
+
+
+class ModuleBoard(Machine):
+    """`library` None: the crypto library runs as it is; otherwise it is modelled on the host."""
+
+    def __init__(
+        self, scenario: Scenario, rom: Symbols, loader: Symbols, seed: int, library: Library | None
+    ) -> None:
+        self.scenario = scenario
+        self._symbols = {True: rom, False: loader}
+        self._flash_image, self._fuse_image = flash(scenario, seed), fuses(scenario, seed)
+        self._flash, self._fuses = bytearray(self._flash_image), bytearray(self._fuse_image)
+        self._cuts, self._entropy = Cuts(), Entropy(seed)
+        nor = LoggedNor(memoryview(self._flash), self._cuts, self._show_page)
+        self._touched = nor.touched
+        super().__init__(
+            b"".join(data for _, data in rom.segments),
+            HARDWARE,
+            memoryview(self._flash),
+            nor,
+            Otp(memoryview(self._fuses), self._cuts),
+            Pack(),
+            self._entropy,
+        )
+        self._real = library is None
+        self._budget = REAL_BUDGET if library is None else BUDGET
+        self._library = library or Library(())
+        self._shadow = FlippableShadow(self.otp)
+        self._bus[registers.TRNG_BASE] = SeededSource(self._entropy)
+        self._bus[OTP_BASE] = self._shadow
+        self._parts = Parts([*self._bus.values(), self.otp, self.pack, self._cuts, self._entropy])
+        self._reached: registers.Milestone | None = None
+        self._idles = self._starts = 0
+        self._extents = extents(self._flash_image)
+        self._patched: tuple[int, bytes] | None = None
+        self._disturbed: tuple[int, bytes] | None = None
+        self._later: dict[tuple[Any, ...], Later] = {}
+        self._known: dict[bytes, Outcome] = {}
+        self._following = False
+        self.steps_done = 0
+        self._initial: Restore | None = None
+        self._expected: Later | None = None
+        self._probe: Probe | None = None
+
+    # --- Machine's observer ---
+
+    def event(self, where: Where, bank: int, status: int, expected: int, found: int) -> None:
+        """Not kept."""
+
+    def milestone(self, milestone: registers.Milestone) -> None:
+        self._reached = milestone
+
+    # --- Board ---
+
+    @property
+    def core(self) -> Probe:
+        assert self._probe is not None  # noqa: S101
+        return self._probe
+
+    def begin(self) -> None:
+        """Power on. The first time, also boots once without a fault, to know how that ends."""
+        self._start()
+        if self._expected is None:
+            self._expected = self._run_on()
+            self._start()
+
+    def _start(self) -> None:
+        self._flash[:], self._fuses[:] = self._flash_image, self._fuse_image
+        self._memories.lose_power()
+        self._system.retain = 0
+        self._system.cause = ResetCause.POWER
+        self._starts = self.steps_done = 0
+        if self._probe is not None:
+            self._probe.close()
+        self._reset_parts()
+        self._touched.clear()
+        fuses_ = None if self._real else self._read_fuses
+        stops = self._library.entries
+        self._probe = Probe(self._rom, self._memories, self._bus, stops, self._extents, fuses_)
+        self._initial = self._probe.save()
+
+    def _read_fuses(self) -> bytes:
+        hidden = self.otp.secret_hidden or self.otp.tampered
+        return bytes(
+            self._fuses[:SECRET] + bytes(OTP_DEVICE_SECRET.size) + self._fuses[SECRET_END:]
+            if hidden
+            else self._fuses
+        )
+
+    def _reset_parts(self) -> None:
+        for peripheral in self._bus.values():
+            peripheral.reset()
+        self._reached, self._idles = None, 0
+
+    def is_site(self, address: int) -> bool:
+        return address not in self._file(address).library
+
+    def decides(self, address: int) -> bool:
+        return self._file(address).function(address) in DECIDING
+
+    def where(self, address: int) -> str:
+        part = "ROM" if address >= ROM_BASE else "loader"
+        return f"{part} {self._file(address).where(address)}"
+
+    def _file(self, address: int) -> Symbols:
+        return self._symbols[address >= ROM_BASE]
+
+    def step(self) -> Outcome | None:
+        self.steps_done += 1
+        try:
+            self._proceed(0)
+        except Decision as decision:
+            return self._judge_end(decision)
+        return None
+
+    def finish(self) -> Outcome:
+        passed: list[bytes] = []
+        outcome = self._follow(passed)
+        if len(self._known) > MOST_KNOWN:
+            self._known.clear()
+        self._known.update(dict.fromkeys(passed, outcome))
+        return outcome
+
+    def _follow(self, passed: list[bytes]) -> Outcome:
+        """Run until it is decided, or a state comes that another run was in: the rest is known. `passed`
+        gets the states on the way."""
+        self._following = True
+        try:
+            for _ in range(MAX_STOPS):
+                if self.core.pc in self._library.entries:
+                    state = self._state()
+                    if state in self._known:
+                        return self._known[state]
+                    passed.append(state)
+                self._proceed(self._budget)
+        except Decision as decision:
+            return self._judge_end(decision)
+        finally:
+            self._following = False
+        return self._judge_end(Decision(Outcome.HANG))
+
+    def _state(self) -> bytes:
+        """All that the rest of the run depends on."""
+        digest = hashlib.sha1(self._memories.ram.view, usedforsecurity=False)
+        digest.update(self._memories.tx.view)
+        digest.update(self.core.state())
+        digest.update(repr((self._parts.hash(), self._reached, self._idles, self._starts)).encode())
+        digest.update(self._persistent())
+        return digest.digest()
+
+    def crash(self) -> Outcome:
+        return self._judge_end(Decision(Outcome.CRASH))
+
+    def _proceed(self, budget: int) -> None:
+        """To the next stop, or with a budget of 0 one step. Raises Decision."""
+        core = self.core
+        if core.pc in self._library.entries and self._modelled():
+            return
+        if not budget and not self.is_site(core.pc):
+            self._call()
+            return
+        core.pass_stop()
+        halt = core.run(budget) if budget else core.step()
+        if halt is Halt.BUDGET:
+            if budget and core.stopped_at is None:
+                raise Decision(Outcome.HANG)
+        else:
+            self._answer(halt)
+
+    def _modelled(self) -> bool:
+        """Answer the call that the core stands before, or let it be run."""
+        answer = self._library.call(self.core)
+        if answer is Answer.FAULT:
+            self.core.forget_return()
+            raise Decision(Outcome.CRASH)
+        return answer is Answer.DONE
+
+    def _call(self) -> None:
+        """Through a whole call into the library. What it calls of itself may be modelled."""
+        core = self.core
+        core.await_return()
+        while True:
+            halt = core.run(REAL_BUDGET)
+            if core.returned:
+                return
+            if halt is not Halt.BUDGET or core.stopped_at is None:
+                core.forget_return()
+                raise Decision(Outcome.CRASH if halt is Halt.FAULT else Outcome.HANG)
+            if not self._modelled():
+                core.pass_stop()
+
+    def _answer(self, halt: Halt) -> None:
+        """What the hardware does about a stop."""
+        match halt:
+            case Halt.REMAP:
+                self._show()
+            case Halt.FLUSH:
+                self.core.show(self._system.active)
+                self.core.flush()
+            case Halt.IDLE:
+                self._idles += 1
+                if self._reached is registers.Milestone.RECOVERY:
+                    raise Decision(Outcome.RECOVERY, "recovery")
+                if self._idles >= IDLES_OF_A_HANG:
+                    raise Decision(Outcome.HANG)
+            case Halt.RESET:
+                if self._following:
+                    raise Decision(Outcome.RESET)
+                self._restart_as(ResetCause.SOFTWARE)
+            case Halt.FAULT:
+                self._fetch()
+                raise Decision(Outcome.CRASH)
+
+    def _show(self) -> None:
+        """Map what may run: neither an app nor the bad image, so that the first fetch ends the run."""
+        active, core = self._system.active, self.core
+        bad = self._system.executable & self._bad(active)
+        if bad:  # the gate is open: what is executed first does not matter any more
+            raise Decision(Outcome.BYPASS, f"bank {active} {min(bad)}")
+        if core.shown != active:
+            core.show(active)
+        core.open(Stage.LOADER in self._system.executable)
+
+    def _show_page(self, bank: int, offset: int) -> None:
+        if bank < len(BANKS):
+            self.core.show_page(bank, offset, PAGE)
+
+    def _bad(self, bank: int) -> set[Stage]:
+        """What must not run of a bank: behind a bad loader, nothing."""
+        if bank != self.scenario.bank:
+            return set()
+        return set(Stage) if self.scenario.stage is Stage.LOADER else {Stage.APP}
+
+    def _fetch(self) -> None:
+        """Raises Decision for a fetch that the hardware would have allowed."""
+        at = self.core.fetched
+        if at is None:
+            return
+        for stage in self._system.executable:
+            slot = HARDWARE.slot(stage)
+            if slot.offset <= at - ACTIVE_BASE < slot.end:
+                raise Decision(Outcome.GOOD, f"bank {self._system.active} {stage}")
+
+    def _restart_as(self, cause: ResetCause) -> None:
+        """The core starts at the ROM's vector again; RAM keeps what it holds."""
+        self._starts += 1
+        if self._starts >= MAX_BOOTS:
+            raise Decision(Outcome.HANG)
+        self._system.cause = cause
+        self._reset_parts()
+        assert self._initial is not None  # noqa: S101
+        self._initial()
+        self._show()
+
+    # --- what came of it ---
+
+    def _persistent(self, *, counted: bool = True) -> bytes:
+        """What outlives a power cut, and differs from the scenario's beginning. Unless `counted`, without
+        the boot count: a boot more is no harm."""
+        digest = hashlib.sha256(self._fuses)
+        digest.update(self._latch.sources.to_bytes(4, "little"))
+        for page, content in sorted(self._pages().items()):
+            if counted or page not in BOOT_COUNTS:
+                digest.update(page.to_bytes(4, "little") + content)
+        return digest.digest()
+
+    def _pages(self) -> dict[int, bytes]:
+        """The pages that are not as the scenario begins."""
+        now = ((page, bytes(self._flash[page : page + PAGE])) for page in self._touched)
+        return {page: content for page, content in now if content != self._flash_image[page : page + PAGE]}
+
+    def _judge_end(self, decision: Decision) -> Outcome:
+        outcome = decision.outcome
+        if outcome is Outcome.BYPASS:
+            return outcome
+        came = Later(outcome, decision.end, self._starts, self._persistent(counted=False))
+        if self.otp.counter > self.scenario.authorised:
+            return Outcome.COUNTER
+        if outcome in CAUSES:
+            came = self._boot_after(CAUSES[outcome])
+            if came.outcome.broken:
+                return came.outcome
+        return outcome if self._expected is None else self._compare(outcome, came, self._expected)
+
+    def _compare(self, outcome: Outcome, came: Later, expected: Later) -> Outcome:
+        if came.persistent != expected.persistent:
+            return Outcome.STATE
+        if outcome in (Outcome.CRASH, Outcome.HANG):
+            return outcome
+        if came.end != expected.end:
+            return came.outcome
+        return Outcome.REFUSED if came.starts <= expected.starts else Outcome.RESET
+
+    def _boot_after(self, cause: ResetCause) -> Later:
+        """What the boots after a reset come to, without a fault."""
+        key = (cause, self._starts, self._system.retain, self._persistent())
+        if key not in self._later:
+            self._following = False
+            self._later[key] = self._run_on(cause)
+        return self._later[key]
+
+    def _run_on(self, cause: ResetCause | None = None) -> Later:
+        try:
+            if cause is not None:
+                self._restart_as(cause)
+            for _ in range(MAX_STOPS):
+                self._proceed(self._budget)
+            outcome, end = Outcome.HANG, ""
+        except Decision as decision:
+            outcome, end = decision.outcome, decision.end
+        if outcome is not Outcome.BYPASS and self.otp.counter > self.scenario.authorised:
+            outcome = Outcome.COUNTER
+        return Later(outcome, end, self._starts, self._persistent(counted=False))
+
+    # --- state ---
+
+    def save(self) -> Restore:
+        core, starts, steps = self.core.save(), self._starts, self.steps_done
+        parts = self._parts.save()
+        own = (self._reached, self._idles)
+        ram, tx = bytes(self._memories.ram.view), bytes(self._memories.tx.view)
+        fuses_, pages = bytes(self._fuses), self._pages()
+
+        def restore() -> None:
+            self._set_pages(pages)
+            self._fuses[:] = fuses_
+            self._memories.ram.view[:] = ram
+            self._memories.tx.view[:] = tx
+            parts()
+            (self._reached, self._idles), self._starts, self.steps_done = own, starts, steps
+            core()
+
+        return restore
+
+    def _set_pages(self, pages: dict[int, bytes]) -> None:
+        if self._pages() == pages:
+            return
+        for page in self._touched:
+            self._flash[page : page + PAGE] = pages.get(page, self._flash_image[page : page + PAGE])
+        self.core.shown = None  # to be copied again
+        if any(page % HARDWARE.bank_size < HARDWARE.loader.end for page in self._touched):
+            self.core.flush()
+        self._touched.intersection_update(pages)
+
+    # --- faults ---
+
+    def code(self, address: int) -> bytes:
+        return self.core.peek(address, 4) or self.core.peek(address, 2) or b"\0\0"
+
+    def _memory(self, address: int, size: int) -> tuple[memoryview, int] | None:
+        """Where in this process the ROM's or flash's bytes at `address` lie."""
+        bank = HARDWARE.bank_size
+        for base, length, view, start in (
+            (ROM_BASE, registers.ROM_SIZE, self._memories.rom.view, 0),
+            (ACTIVE_BASE, bank, self.core.window(active=True), 0),
+            (registers.INACTIVE_BASE, bank, self.core.window(active=False), 0),
+            (registers.DATA_BASE, len(self._flash) - 2 * bank, self._memories.flash.view, 2 * bank),
+        ):
+            if base <= address and address + size <= base + length:
+                return view, start + address - base
+        return None
+
+    def _change(self, address: int, data: bytes) -> bytes:
+        """Returns what was there."""
+        place = self._memory(address, len(data))
+        assert place is not None  # noqa: S101
+        view, at = place
+        before = bytes(view[at : at + len(data)])
+        view[at : at + len(data)] = data
+        return before
+
+    def patch(self, address: int, code: bytes) -> None:
+        self._patched = (address, self._change(address, code))
+        self.core.changed(address, len(code))
+
+    def unpatch(self) -> None:
+        if self._patched is not None:
+            address, before = self._patched
+            self._patched = None
+            self._change(address, before)
+            self.core.changed(address, len(before))
+
+    def readable(self, address: int, size: int) -> bool:
+        if address >= OTP_BASE and address + size <= OTP_BASE + OTP_SIZE:
+            return True
+        return self._memory(address, size) is not None
+
+    def disturb(self, address: int, bit: int) -> None:
+        at, mask = address + bit // 8, 1 << bit % 8
+        if OTP_BASE <= at < OTP_BASE + OTP_SIZE:
+            offset = at - OTP_BASE
+            self._shadow.flips = (offset & ~3, mask << 8 * (offset % 4))
+            return
+        place = self._memory(at, 1)
+        assert place is not None  # noqa: S101
+        view, index = place
+        self._disturbed = (at, self._change(at, bytes([view[index] ^ mask])))
+
+    def calm(self) -> None:
+        self._shadow.flips = FlippableShadow.flips
+        if self._disturbed is not None:
+            at, before = self._disturbed
+            self._disturbed = None
+            self._change(at, before)

@@ -1,0 +1,138 @@
+"""A campaign on all cores: surveys the scenarios, hands out the jobs, keeps what comes back."""
+
+import hashlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cellward.lab.faults.board import Board
+from cellward.lab.faults.campaign import Job, Result, Site, Worker, jobs
+from cellward.lab.faults.results import Summary
+from cellward.lab.faults.symbols import Symbols
+from cellward.lab.journal import Journal
+
+VERSION = 1  # of the models, the plan and the results; another one is another campaign
+
+
+class Subject(Protocol):
+    """What is attacked. Pickled to the workers, which make their boards of it."""
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def scenarios(self) -> Sequence[str]: ...
+
+    @property
+    def smoke(self) -> Sequence[str]:
+        """Those of a smoke test."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with everything that a result depends on."""
+
+    @property
+    def symbols(self) -> Sequence[Symbols]: ...
+
+    def board(self, scenario: int, *, real: bool) -> Board: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    seed: int = 1
+    smoke: bool = False
+    cores: int = 0  # 0: all of them
+    results: Path | None = None
+    only: str = ""  # scenarios whose name contains it
+
+
+# Told how far it is: faults done, faults in all (both about), and how many got through.
+Progress = Callable[[int, int, int], None]
+
+_worker: Worker | None = None
+
+
+def _start_worker(subject: Subject, seed: int) -> None:
+    global _worker  # noqa: PLW0603  # one a process: that is what a pool's initializer is for
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the campaign
+    _worker = Worker(subject.board, subject.scenarios, seed)
+
+
+def _survey(scenario: int) -> list[Site]:
+    assert _worker is not None  # noqa: S101
+    return _worker.steps(scenario)[1]
+
+
+def _run(job: Job) -> Result:
+    assert _worker is not None  # noqa: S101
+    return _worker.run(job)
+
+
+def campaign_of(subject: Subject, options: Options) -> str:
+    kind = "smoke" if options.smoke else "full"
+    return hashlib.sha256(
+        f"{VERSION}/{kind}/{options.seed}/{options.only}/{subject.fingerprint}".encode()
+    ).hexdigest()
+
+
+def run(subject: Subject, options: Options, progress: Progress) -> Summary:
+    """Raises what Journal raises. KeyboardInterrupt leaves a file that a second start goes on with."""
+    file = Journal(options.results, campaign_of(subject, options)) if options.results else None
+    cores = options.cores or len(os.sched_getaffinity(0))
+    pool = ProcessPoolExecutor(
+        cores, multiprocessing.get_context("spawn"), _start_worker, (subject, options.seed)
+    )
+    try:
+        return _run_all(subject, options, pool, file, progress)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        if file is not None:
+            file.close()
+
+
+def _run_all(
+    subject: Subject, options: Options, pool: ProcessPoolExecutor, file: Journal | None, progress: Progress
+) -> Summary:
+    names = subject.smoke if options.smoke else subject.scenarios
+    chosen = [subject.scenarios.index(name) for name in names if options.only in name]
+    if options.smoke:
+        plan = [Job(number, scenario) for number, scenario in enumerate(chosen)]
+    else:
+        plan = _plan(chosen, pool.map(_survey, chosen))
+    results = [] if file is None else [Result.from_json(found) for found in file.found]
+    done = {result.job for result in results}
+    open_ = [job for job in plan if job.number not in done]
+    expected = sum(job.expected for job in plan)
+    passed = expected - sum(job.expected for job in open_)
+    bypasses = sum(len(result.bypasses) for result in results)
+    progress(passed, expected, bypasses)
+    waiting = {pool.submit(_run, job): job for job in open_}
+    for future in _finished(waiting):
+        result = future.result()
+        if file is not None:
+            file.add(result.to_json())
+        results.append(result)
+        passed += waiting[future].expected
+        bypasses += len(result.bypasses)
+        progress(passed, expected, bypasses)
+    return Summary(subject.title, len(plan), sorted(results, key=lambda result: result.job))
+
+
+def _finished(waiting: dict[Future[Result], Job]) -> Iterator[Future[Result]]:
+    yield from as_completed(waiting)
+
+
+def _plan(chosen: Sequence[int], surveys: Iterable[list[Site]]) -> list[Job]:
+    plan: list[Job] = []
+    for scenario, found in zip(chosen, surveys, strict=True):
+        plan += jobs(scenario, found, len(plan))
+    return plan
+
+
+def quiet(_done: int, _all: int, _bypasses: int) -> None:
+    """No progress."""
