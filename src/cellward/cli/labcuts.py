@@ -91,7 +91,8 @@ def _show(summary: "Summary") -> None:
         console.print(f"[red]broken[/red] {finding.scenario}, {_line(finding)}")
     colour = "red" if summary.findings else "green"
     console.print(
-        f"{summary.cuts} cuts, [{colour}]{summary.bricks} bricks, {summary.wrong_images} wrong images[/]; "
+        f"{summary.cuts} cuts ({summary.twice} of them twice), "
+        f"[{colour}]{summary.bricks} bricks, {summary.wrong_images} wrong images[/]; "
         f"{summary.rate:.0f} cuts/s and core; {summary.audited - len(summary.differing)} of "
         f"{summary.audited} audited boots as with real crypto"
     )

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -225,10 +226,34 @@ def test_every_cut_of_revert_and_of_the_tamper_response(worker: Worker) -> None:
         assert result.cuts > life.cuts
 
 
+def test_a_boot_that_is_cut_too(worker: Worker) -> None:
+    """The tamper response, cut in its second burn, goes on at the next boot, and is cut again there."""
+    life = worker.life(Tampered.name)
+    burns = [at for at, each in enumerate(life.operations) if each.kind is Kind.BURN]
+    cut = Cut(Tampered.name, burns[1], Variant(Torn.HALF))
+    ways = list(worker.cuts_of_boot(life, cut))
+    kinds = [again.operations[-1].kind for again in ways]
+    assert kinds.count(Kind.BURN) > 20
+    assert Kind.LATCH in kinds
+    for again in ways:
+        assert worker.boot(life, replace(cut, again=again))[1] == []
+
+
+def test_what_is_watched_is_taken_back(worker: Worker) -> None:
+    life = worker.life(Tampered.name)
+    cut = Cut(Tampered.name, 1, Variant(Torn.HALF))
+    worker.boot(life, cut)
+    before = worker.image()
+    for again in list(worker.cuts_of_boot(life, cut))[:9]:
+        worker.boot(life, replace(cut, again=again))
+        assert worker.image() == before
+
+
 def test_a_commit_is_the_border(worker: Worker) -> None:
     """Before it either bank may run, behind it only the new one."""
     life = worker.life(Programmed.name)
-    (commit,) = [number for number, each in enumerate(life.operations) if each.kind is Kind.BURN]
+    counter = OTP_OFFSET + OTP_COUNTER.offset
+    (commit,) = [number for number, each in enumerate(life.operations) if each.at == counter]
     seen = [
         worker.boot(life, Cut(Programmed.name, number, Variant(Torn.NONE)))[0] for number in (0, commit + 1)
     ]

@@ -423,6 +423,7 @@ NOT_TRACED: Mapping[str, str] = {
     "stream_open": "nothing but a call of ecies_unwrap, and its answer",
     "stream_take": "decrypts a chunk: br_aes_ct_ctr is traced; where a chunk goes depends on its header",
     "answer_identify": "nothing but a call of update_public_key",
+    "record_measured": "nothing but a call of record_make",
     "calibration_load": "nothing but a call of vault_open; the value is told to whoever asks",
     "vault_read": "nothing but a call of vault_open; the value is told to whoever asks",
     "vault_write": "find, crypt and tag_of are traced; what it programs is ciphertext",

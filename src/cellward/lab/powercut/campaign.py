@@ -3,7 +3,9 @@
 import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,16 +23,28 @@ from cellward.vbms.registers import ROM_BASE
 
 KINDS: tuple[type[Scenario], ...] = (*SCENARIOS, Naive)
 AUDIT_EVERY = 997  # one of so many cuts is run again with real cryptography
+TWICE_MOST = 16  # operations of a boot that are cut, evenly
+SHORT, DENSER = 100, 40  # a life of so few operations has so many more boots that are cut
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What makes two campaigns the same. `rom`: an ELF; None is the packaged one."""
+    """What makes two campaigns the same. `rom`: an ELF; None is the packaged one. `twice`: behind one of
+    so many cuts the next boot is cut as well; 0: behind none."""
 
     seed: int = 1
     garbage: int = 2
     padding: int = 0
+    twice: int = 0
     rom: Path | None = None
+
+
+@dataclass(frozen=True)
+class Again:
+    """The boot after a cut is cut too, in or before the last of these operations of its."""
+
+    operations: tuple[Operation, ...]
+    variant: Variant
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,14 @@ class Cut:
     scenario: str
     number: int
     variant: Variant
+    again: Again | None = None
+
+    @property
+    def name(self) -> str:
+        if self.again is None:
+            return self.variant.name
+        number = len(self.again.operations) - 1
+        return f"{self.variant.name}, then {self.again.variant.name} at {number} of the boot"
 
 
 @dataclass(frozen=True)
@@ -71,6 +93,7 @@ class Result:
     variants: dict[str, int] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     worst: dict[int, str] = field(default_factory=dict)  # by operation, for the picture
+    twice: int = 0  # of the cuts, those whose boot was cut as well
     audited: int = 0
     differing: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -146,52 +169,84 @@ class Worker:
         started = time.monotonic()
         for number in job.operations:
             for variant in variants(life.operation(number), self.plan.garbage):
-                self._cut(life, Cut(job.scenario, number, variant), result)
+                cut = Cut(job.scenario, number, variant)
+                self._cut(life, cut, result)
+                if self._twice(life, cut):
+                    for again in self.cuts_of_boot(life, cut):
+                        self._cut(life, replace(cut, again=again), result)
         result.seconds = time.monotonic() - started
         return result
 
+    def _twice(self, life: Life, cut: Cut) -> bool:
+        every = -(-self.plan.twice // DENSER) if life.cuts <= SHORT else self.plan.twice
+        return every > 0 and (cut.number * 7 + cut.variant.seed) % every == 0
+
     def _cut(self, life: Life, cut: Cut, result: Result) -> None:
         seen, breaches = self.boot(life, cut)
-        audited = bool(breaches) or (cut.number * 7 + cut.variant.seed) % AUDIT_EVERY == 0
+        by_turn = cut.again is None and (cut.number * 7 + cut.variant.seed) % AUDIT_EVERY == 0
         confirmed = breaches
-        if audited:
+        if breaches or by_turn:
             again, confirmed = self.boot(life, cut, real=True)
             result.audited += 1
             if (again, confirmed) != (seen, breaches):
-                result.differing.append(f"{cut.scenario} {cut.number} {cut.variant.name}")
+                result.differing.append(f"{cut.scenario} {cut.number} {cut.name}")
         result.cuts += 1
+        result.twice += cut.again is not None
         ended = f"{seen.outcome} {seen.bank}" if seen.outcome is Outcome.RUNNING else str(seen.outcome)
         result.outcomes[ended] = result.outcomes.get(ended, 0) + 1
         result.variants[cut.variant.torn] = result.variants.get(cut.variant.torn, 0) + 1
-        for breach in breaches:
-            finding = Finding(
-                cut.scenario,
-                life.phase(cut.number),
-                cut.number,
-                cut.variant.name,
-                breach.promise,
-                breach.detail,
-                breach in confirmed,
+        phase = life.phase(cut.number)
+        for each in breaches:
+            found = Finding(
+                cut.scenario, phase, cut.number, cut.name, each.promise, each.detail, each in confirmed
             )
-            result.findings.append(finding)
-            result.worst[cut.number] = breach.promise.name
+            result.findings.append(found)
+            result.worst[cut.number] = each.promise.name
         result.worst.setdefault(cut.number, ended)
 
     def boot(self, life: Life, cut: Cut, *, real: bool = False) -> tuple[Seen, list[Breach]]:
         """Power on after the cut, and watch. The memories are put back."""
-        self._go_to(life, cut.number)
-        bench, operation = self._bench, life.operation(cut.number)
+        operation = life.operation(cut.number)
         registered = len(life.scenario.registrations) if operation is None else operation.registered
-        if operation is not None and cut.variant.torn is not Torn.NONE:
-            end = operation.at + len(operation.old)
-            bench.memory[operation.at : end] = torn(operation, cut.variant, cut.number)
-        bench.log.begin()
+        with self._left_by(life, cut):
+            return watch(self._bench, life.scenario, registered, cut.number, real=real)
+
+    def cuts_of_boot(self, life: Life, cut: Cut) -> Iterator[Again]:
+        """All ways to cut the boot after `cut`, or a sample of a long one's."""
+        with self._left_by(life, cut):
+            if life.scenario.boot(self._bench) is not None:
+                return
+            with self._bench.module() as module:
+                module.pack.close_requested = True
+                module.power_on()
+            self._bench.log.look_at_latch()
+            done = tuple(self._bench.log.operations)
+        step = max(-(-len(done) // TWICE_MOST), 1)
+        for number in range(0, len(done), step):
+            for variant in variants(done[number], self.plan.garbage):
+                yield Again(done[: number + 1], variant)
+
+    @contextmanager
+    def _left_by(self, life: Life, cut: Cut) -> Iterator[None]:
+        """The memories as the cut left them; what happens then is taken back."""
+        self._go_to(life, cut.number)
+        operation, memory = life.operation(cut.number), self._bench.memory
+        if operation is not None:
+            _tear(memory, operation, cut.variant, cut.number)
+        for before in () if cut.again is None else cut.again.operations[:-1]:
+            memory[before.at : before.at + len(before.new)] = before.new
+        if cut.again is not None:
+            number = len(cut.again.operations) - 1
+            _tear(memory, cut.again.operations[-1], cut.again.variant, number)
+        self._bench.log.begin()
         try:
-            return watch(bench, life.scenario, registered, cut.number, real=real)
+            yield
         finally:
-            bench.log.undo(bench.memory)
+            self._bench.log.undo(memory)
+            for each in () if cut.again is None else reversed(cut.again.operations):
+                memory[each.at : each.at + len(each.old)] = each.old
             if operation is not None:
-                bench.memory[operation.at : operation.at + len(operation.old)] = operation.old
+                memory[operation.at : operation.at + len(operation.old)] = operation.old
 
     def _go_to(self, life: Life, number: int) -> None:
         name, at = self._now
@@ -202,6 +257,12 @@ class Worker:
         for operation in life.operations[at:number]:
             self._bench.memory[operation.at : operation.at + len(operation.new)] = operation.new
         self._now = (life.scenario.name, number)
+
+
+def _tear(memory: memoryview, operation: Operation, variant: Variant, number: int) -> None:
+    if variant.torn is not Torn.NONE:
+        end = operation.at + len(operation.old)
+        memory[operation.at : end] = torn(operation, variant, number)
 
 
 def watch(

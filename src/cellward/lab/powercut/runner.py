@@ -17,11 +17,11 @@ from cellward.lab.powercut.scenarios import SCENARIOS
 from cellward.vbms.packaged import packaged, packaged_names
 from cellward.vbms.registers import ROM_BASE
 
-VERSION = 1  # of the plan and the results; another one is another campaign
+VERSION = 2  # of the plan and the results; another one is another campaign
 JOB_OPERATIONS = 64
 SMOKE_OPERATIONS = 40  # of each scenario
-FULL = Plan(garbage=2, padding=32 * 1024)
-SMOKE = Plan(garbage=1)
+FULL = Plan(garbage=2, padding=32 * 1024, twice=199)
+SMOKE = Plan(garbage=1, twice=997)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Options:
     @property
     def plan(self) -> Plan:
         kind = SMOKE if self.smoke else FULL
-        return Plan(self.seed, kind.garbage, kind.padding, self.rom)
+        return replace(kind, seed=self.seed, rom=self.rom)
 
     @property
     def scenarios(self) -> list[str]:
@@ -90,6 +90,11 @@ class Summary:
         return sum(result.cuts for result in self.results)
 
     @property
+    def twice(self) -> int:
+        """Of the cuts, those behind which the next boot was cut as well."""
+        return sum(result.twice for result in self.results)
+
+    @property
     def findings(self) -> list[Finding]:
         return [finding for result in self.results for finding in result.findings]
 
@@ -136,6 +141,7 @@ class Summary:
         return {
             "jobs": {"done": len(self.results), "all": self.jobs},
             "cuts": self.cuts,
+            "twice": self.twice,
             "bricks": self.bricks,
             "wrong_images": self.wrong_images,
             "broken": {promise.name.lower(): self.broken(promise) for promise in Promise},

@@ -92,11 +92,10 @@ def restart(module: VirtualModule, log: Log, phase: str) -> None:
 
 
 class Provision(Scenario):
-    """The plant's line, from a blank module to the one it ships."""
+    """The plant's line, from a blank module to the closed one it ships."""
 
     name = "provision"
     recovery = True
-    close = False
 
     def prepare(self, bench: Bench) -> None:
         """Blank."""
@@ -108,7 +107,8 @@ class Provision(Scenario):
 
     def _provision(self, module: VirtualModule, disk: Disk) -> None:
         old = self.releases["old"]
-        order = plant.Order(HARDWARE, (old.key_hash,), dict(old.images), close=self.close)
+        quorum = hashlib.sha256(f"{self.seed} quorum".encode()).digest()
+        order = plant.Order(HARDWARE, (old.key_hash,), dict(old.images), root_quorum=quorum, close=True)
         plant.provision(module, order, self._secret, disk)
 
     def _secret(self, size: int) -> bytes:
@@ -124,9 +124,11 @@ class Provision(Scenario):
             return
         module.power_off()
         module.power_on()
-        status, wanted = module.status(), Lifecycle.PRODUCTION if self.close else Lifecycle.PROVISIONED
-        if (status.lifecycle, status.outcome) != (wanted, Outcome.RUNNING):
-            yield Breach(Promise.PLANT, f"lifecycle {status.lifecycle}, outcome {status.outcome}")
+        status = module.status()
+        wanted = (Lifecycle.PRODUCTION, True, Outcome.RUNNING)
+        if (status.lifecycle, status.debug_locked, status.outcome) != wanted:
+            found = f"lifecycle {status.lifecycle}, debug locked {status.debug_locked}, {status.outcome}"
+            yield Breach(Promise.PLANT, found)
 
 
 class Programmed(Scenario):
