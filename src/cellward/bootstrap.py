@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cellward.adapters.files import DirectoryStore, read_file, write_file
 from cellward.config import Home
-from cellward.core.errors import CellwardError, Code, Unavailable
+from cellward.core.errors import CellwardError, Code, PolicyRefused, Unavailable
 from cellward.ports.signer import KeyStore, Role, Signer
 from cellward.ports.token_uri import SCHEME, TokenUri
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cellward.adapters.registration import RegistrationFile
     from cellward.adapters.sql import SqliteRegistry
     from cellward.core.keys import PublicKey
+    from cellward.core.registration import Registration
     from cellward.publish.director import Director
     from cellward.publish.images import ImageRepository
     from cellward.server.device_api import Repositories
@@ -30,6 +31,7 @@ __all__ = [
     "DirectoryStore",
     "authorities",
     "connect_module",
+    "content_keys",
     "default_token",
     "device_lock",
     "device_store",
@@ -39,6 +41,8 @@ __all__ = [
     "image_repository",
     "key_store",
     "read_file",
+    "register",
+    "registration",
     "registration_file",
     "registry",
     "repositories",
@@ -46,6 +50,7 @@ __all__ = [
     "running_module",
     "signer",
     "transport",
+    "wrap_for",
     "write_file",
 ]
 
@@ -204,7 +209,49 @@ def image_repository(home: Home) -> "ImageRepository":
 def director(home: Home, held: "SqliteRegistry") -> "Director":
     from cellward.publish.director import Director
 
-    return Director(DirectoryStore(home.director_repository), held, _signers(home))
+    wrapped = DirectoryStore(home.wrapped_keys)
+    return Director(DirectoryStore(home.director_repository), held, _signers(home), wrapped)
+
+
+# --- what the maker keeps of modules and of encrypted images: secrets, for their owner alone ---
+
+
+def content_keys(home: Home) -> DirectoryStore:
+    return DirectoryStore(home.content_keys, 0o600)
+
+
+def register(home: Home, registration: "Registration") -> None:
+    """Raises storage.exists for a module that is registered otherwise."""
+    DirectoryStore(home.modules, 0o600).write_once(registration.serial, registration.encode())
+
+
+def registration(home: Home, serial: str) -> "Registration | None":
+    from cellward.core.registration import decode
+
+    data = DirectoryStore(home.modules, 0o600).read(serial)
+    return None if data is None else decode(data)
+
+
+def wrap_for(home: Home, sha256: str, serial: str) -> None:
+    """Wrap the content key of this published file for this module, once.
+
+    Raises module.unregistered, image.encryption.
+    """
+    from cellward.sign import wrapping
+
+    wrapped, name = DirectoryStore(home.wrapped_keys), f"{sha256}/{serial}"
+    if wrapped.read(name) is not None:
+        return
+    held = registration(home, serial)
+    if held is None:
+        raise PolicyRefused(
+            Code.MODULE_UNREGISTERED,
+            f"module {serial}",
+            expected="its registration, with the key to wrap for",
+            found="none",
+            advice="hand it over with `cellward server register`",
+        )
+    wrapped.write(name, wrapping.wrap_for(sha256, held.keys.update, content_keys(home)))
 
 
 def repositories(home: Home, held: "SqliteRegistry") -> "Repositories":

@@ -42,6 +42,21 @@ class Home:
         return self.root / "cellward.db"
 
     @property
+    def content_keys(self) -> Path:
+        """Of encrypted images; secrets, mode 0600. No server reads them."""
+        return self.root / "content-keys"
+
+    @property
+    def wrapped_keys(self) -> Path:
+        """The same, wrapped for one module each: what the Director gives out."""
+        return self.root / "wrapped-keys"
+
+    @property
+    def modules(self) -> Path:
+        """Registrations as the plant made them; the keys in them are secrets, mode 0600."""
+        return self.root / "modules"
+
+    @property
     def authorities(self) -> Path:
         """Certificates of the two CAs; their keys are in the token."""
         return self.root / "ca"

@@ -83,6 +83,7 @@ def signed_image(
     payload: bytes = b"firmware" * 16,
     header_size: int = 0x200,
     class_id: bytes | None = None,
+    encrypted: bool = False,
 ) -> bytes:
     board = HARDWARE[hardware]
     hand = keys("firmware")
@@ -92,6 +93,7 @@ def signed_image(
         counter=counter,
         hardware=(board.vendor_id, class_id or board.class_id(stage)),
         header_size=header_size,
+        encrypted=encrypted,
     )
     return unsigned.signed(hand.public_key, hand.sign(unsigned.digest))
 
@@ -104,6 +106,7 @@ class Maker:
     metadata: MemoryStore = field(default_factory=MemoryStore)
     artefacts: MemoryStore = field(default_factory=MemoryStore)
     roots: MemoryStore = field(default_factory=MemoryStore)
+    wrapped: MemoryStore = field(default_factory=MemoryStore)
     registry: Registry = field(default_factory=MemoryRegistry)
     lock: Callable[[], AbstractContextManager[None]] = nullcontext
 
@@ -113,7 +116,7 @@ class Maker:
 
     @property
     def director(self) -> Director:
-        return Director(self.roots, self.registry, self.keys)
+        return Director(self.roots, self.registry, self.keys, self.wrapped)
 
     def init(self, now: datetime = NOW) -> "Maker":
         self.images.init(now)

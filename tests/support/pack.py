@@ -72,14 +72,17 @@ def built(
     signer: str = FIRMWARE,
     hardware: Hardware = BMS_M33,
     size: int = 20_000,
+    *,
+    encrypted: bool = False,
 ) -> bytes:
-    """A signed image; the payload differs with version and stage."""
+    """A signed image; the payload differs with version and stage. `encrypted` only says so."""
     payload = sha256(f"{stage} {version}".encode()).digest() * (size // 32)
     unsigned = image.build(
         payload,
         version=Version.parse(version),
         counter=counter,
         hardware=(hardware.vendor_id, hardware.class_id(stage)),
+        encrypted=encrypted,
     )
     key = holder(signer)
     return unsigned.signed(key.public_key, key.sign(unsigned.digest))
@@ -218,8 +221,15 @@ class Pack:
     def published_as(self, version: str, *stages: Stage) -> tuple[Target, ...]:
         return tuple(self.published[target_name(BMS_M33.name, stage, version)] for stage in stages)
 
-    def order(self, *targets: Target, vehicle: str = VEHICLE) -> None:
-        self.ordered = [Assignment(item, (ECU[Stage(item.stage)],)) for item in targets]
+    def order(
+        self, *targets: Target, vehicle: str = VEHICLE, wrapped: Mapping[str, bytes] | None = None
+    ) -> None:
+        """`wrapped` has content keys by stage."""
+        keys = {stage: ((ECU[Stage(stage)].ecu_id, key),) for stage, key in (wrapped or {}).items()}
+        self.ordered = [
+            Assignment(replace(item, plain_sha256=""), (ECU[Stage(item.stage)],), keys.get(item.stage, ()))
+            for item in targets
+        ]
         self.sign(Repository.DIRECTOR, vehicle)
 
     def sign(self, repository: Repository, vehicle: str = VEHICLE) -> None:

@@ -80,6 +80,7 @@ def test_the_reason_of_a_fallback_is_told(journal: Journal) -> None:
 
 def test_the_good_update_commits_and_the_cut_one_is_completed(journal: Journal) -> None:
     assert ("security counter", "6 → 7") in journal.facts
+    assert dict(journal.facts)["release 1.4.1"].startswith("encrypted")
     assert journal.refusals[-3].before.running.startswith("1.4.1")
 
 
@@ -95,5 +96,7 @@ def test_the_page_of_results_tells_it_all_and_loads_nothing(journal: Journal) ->
 def test_no_secret_is_in_the_journal(journal: Journal, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = next(Path(tmp_path_factory.getbasetemp()).glob("way*"))
     secrets = [(folder / "maker" / "pin").read_text().strip(), (folder / "token").read_text().split()[0]]
+    secrets += [path.read_bytes().hex() for path in (folder / "maker" / "content-keys").iterdir()]
+    assert len(secrets) == 4
     told = render(journal) + "".join(log.read_text() for log in folder.glob("*.log"))
     assert all(len(secret) >= 8 and secret not in told for secret in secrets)

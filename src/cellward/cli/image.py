@@ -8,7 +8,16 @@ import click
 from cellward import bootstrap
 from cellward.config import Home
 from cellward.core.errors import Code, FormatRefused, PolicyRefused, Refused, Unavailable
-from cellward.core.image import Image, KeyFormat, Trust, Version, decode, verify
+from cellward.core.image import (
+    Image,
+    KeyFormat,
+    Trust,
+    VerifiedImage,
+    Version,
+    decode,
+    verify,
+    verify_stated,
+)
 from cellward.core.keys import PublicKey
 from cellward.core.slots import HARDWARE, Hardware, Stage
 from cellward.ports.token_uri import SCHEME
@@ -48,6 +57,9 @@ def image() -> None:
 @click.option(
     "--fill-gaps", is_flag=True, help="Let the image cover whole pages that the firmware leaves out."
 )
+@click.option(
+    "--encrypt", is_flag=True, help="Encrypt it under a key of its own, kept in the data directory."
+)
 @click.option("-o", "--output", required=True, type=_file, help="Image to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
@@ -61,19 +73,25 @@ def sign(
     key: str | None,
     key_format: str,
     fill_gaps: bool,
+    encrypt: bool,
     output: Path,
     as_json: bool,
 ) -> None:
-    """Sign FIRMWARE (.bin, .hex, .srec, .elf) with a key that stays in its token."""
+    """Sign FIRMWARE (.bin, .hex, .srec, .elf) with a key that stays in its token.
+
+    Signature and digest are over the plaintext; of an encrypted image only the module sees it.
+    """
     from cellward.sign.build import Label, sign_image
     from cellward.sign.firmware import read_firmware
+    from cellward.sign.wrapping import seal
 
     label = Label(Version.parse(version), counter, HARDWARE[hardware], Stage(stage))
     data = _read_firmware(firmware)
     read = read_firmware(str(firmware), data, label.hardware, label.stage, fill_gaps=fill_gaps)
     signer = bootstrap.firmware_signer(home, key)
-    signed = sign_image(read, label, signer, KeyFormat(key_format)).image
-    bootstrap.write_file(output, signed.data)
+    made = sign_image(read, label, signer, KeyFormat(key_format), encrypted=encrypt)
+    signed = made.image
+    bootstrap.write_file(output, seal(made, bootstrap.content_keys(home)) if encrypt else signed.data)
     facts = _signed_facts(read, signed, signer, output)
     if as_json:
         _echo_json(facts)
@@ -159,8 +177,12 @@ def verify_(
     trusted = [_public_key(home, key) for key in keys]
     ids = _ids(HARDWARE[hardware], Stage(stage)) if hardware else None
     trust = Trust({key.key_hash: key for key in trusted}, counter=counter, hardware=ids)
-    verified = verify(decode(data, str(file)), trust, str(file))
-    _report(verified.image, verified.key, _unchecked(counter, hardware), as_json)
+    decoded = decode(data, str(file))
+    sealed = bool(decoded.flags) and decoded.digest != decoded.stated_digest
+    verified = (verify_stated if sealed else verify)(decoded, trust, str(file))
+    unchecked = ["digest: the payload is encrypted, the module recomputes it"] if sealed else []
+    unchecked += _unchecked(counter, hardware)
+    _report(decoded.stated_digest or b"", verified, unchecked, as_json)
 
 
 def _ids(hardware: Hardware, stage: Stage) -> tuple[bytes, bytes]:
@@ -183,19 +205,20 @@ def _unchecked(counter: int | None, hardware: str | None) -> list[str]:
     return [*open_points, "revocation of the key: it is in each device's fuses"]
 
 
-def _report(verified: Image, key: PublicKey, unchecked: list[str], as_json: bool) -> None:
+def _report(digest: bytes, verified: VerifiedImage, unchecked: list[str], as_json: bool) -> None:
+    image, key = verified.image, verified.key
     facts = {
         "verified": True,
-        "version": str(verified.version),
-        "counter": verified.counter,
-        "digest": verified.digest.hex(),
+        "version": str(image.version),
+        "counter": image.counter,
+        "digest": digest.hex(),
         "key": key.fingerprint,
         "not_checked": unchecked,
     }
     if as_json:
         _echo_json(facts)
         return
-    click.echo(f"verified: image {verified.version}, security counter {verified.counter}")
-    click.echo(f"  digest       {verified.digest.hex()}")
+    click.echo(f"verified: image {image.version}, security counter {image.counter}")
+    click.echo(f"  digest       {digest.hex()}")
     click.echo(f"  signed by    {key.fingerprint}")
     click.echo("\n".join(f"  not checked  {point}" for point in unchecked))

@@ -12,6 +12,7 @@ from cellward.config import Home
 from cellward.core.errors import Code, FormatRefused, PolicyRefused
 from cellward.core.metadata import Factory, Target, encode_factory
 from cellward.publish.gate import MAX_IMAGE_SIZE
+from cellward.sign.wrapping import content_key
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -64,7 +65,8 @@ def publish(home: Home, images: tuple[Path, ...], as_json: bool) -> None:
     repository = bootstrap.image_repository(home)
     files = {str(path): bootstrap.read_file(path, MAX_IMAGE_SIZE) for path in images}
     keys = {key.key_hash: key for key in bootstrap.firmware_keys(home)}
-    targets = repository.publish(files, keys, _now())
+    held = bootstrap.content_keys(home)
+    targets = repository.publish(files, keys, _now(), lambda data: content_key(data, held))
     if as_json:
         click.echo(json.dumps([_facts(target) for target in targets], indent=2))
         return
@@ -104,12 +106,18 @@ def list_(home: Home, as_json: bool) -> None:
 @_json
 @click.pass_obj
 def assign(home: Home, vehicle: str, targets: tuple[str, ...], as_json: bool) -> None:
-    """Order targets for every ECU of VEHICLE that has their hardware and stage."""
+    """Order targets for every ECU of VEHICLE that has their hardware and stage.
+
+    The content key of an encrypted one is wrapped for each module; that needs the module's registration
+    (`cellward server register`).
+    """
     from cellward.rollout.orders import order
 
     wanted = _published(bootstrap.image_repository(home).targets(), targets)
     with bootstrap.registry(home) as held:
-        orders = order(held, vehicle, wanted)
+        orders = order(
+            held, vehicle, wanted, lambda target, serial: bootstrap.wrap_for(home, target.sha256, serial)
+        )
     if as_json:
         facts = [{"ecu_id": made.ecu_id, "target": made.target.name} for made in orders]
         click.echo(json.dumps({"vehicle": vehicle, "orders": facts}, indent=2))

@@ -4,12 +4,15 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
 from cellward import bootstrap
 from cellward.config import Home
+from cellward.core.errors import Code, PolicyRefused, Unavailable
 from cellward.core.metadata import InstallResult
+from cellward.core.registration import Registration
 from cellward.rollout import inventory
 from cellward.rollout.inventory import EcuStatus, VehicleStatus
 
@@ -88,6 +91,40 @@ def enrol_token(home: Home, vehicle: str, as_json: bool) -> None:
     click.echo(json.dumps({"vehicle": vehicle, "token": token, "days": days}) if as_json else token)
     if not as_json:
         click.echo(f"good once, for {vehicle}, for {days} days", err=True)
+
+
+@server.command()
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="REGISTRATION...",
+)
+@_json
+@click.pass_obj
+def register(home: Home, files: tuple[Path, ...], as_json: bool) -> None:
+    """Take over what the plant registered of modules: keys to wrap for, keys that verify boot records."""
+    taken = [_finished(path) for path in files]
+    for registration in taken:
+        bootstrap.register(home, registration)
+    serials = [registration.serial for registration in taken]
+    click.echo(json.dumps({"registered": serials}) if as_json else f"registered {', '.join(serials)}")
+
+
+def _finished(path: Path) -> Registration:
+    held = bootstrap.registration_file(path).read()
+    if held is None:
+        raise Unavailable(Code.STORAGE_MISSING, str(path), expected="a registration", found="none")
+    if held.half:
+        raise PolicyRefused(
+            Code.MODULE_STATE,
+            f"module {held.serial}",
+            expected="the registration of a finished line",
+            found="one of a line that was cut",
+            advice="finish it with `cellward module provision`",
+        )
+    return held
 
 
 @server.command()

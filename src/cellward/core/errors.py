@@ -139,6 +139,7 @@ class Code(StrEnum):
     LINK_SILENT = "link.silent"
     MODULE_STATE = "module.state"
     MODULE_BUSY = "module.busy"
+    MODULE_UNREGISTERED = "module.unregistered"
     MODULE_ABSENT = "module.absent"
     # transport and server
     TLS_CLIENT_CERTIFICATE = "tls.client_certificate"

@@ -53,7 +53,7 @@ class Looked:
 
     def differs(self, order: Order) -> bool:
         runs = self.installed.get(Stage(order.target.stage))
-        return runs is None or runs.sha256 != order.target.sha256
+        return runs is None or runs.sha256 != order.target.installed_sha256
 
 
 SILENT_WATCH = Watch()
@@ -87,7 +87,8 @@ class Updater:
                 self._note(orders, report.done("runs already"))
                 return
             attempt = self._begin(found, orders, made)  # 8
-            self._install(found.module, made, attempt, tally)  # 9
+            wrapped = {Stage(order.target.stage): order.wrapped_key for order in orders}
+            self._install(found.module, made, attempt, wrapped, tally)  # 9
         except CellwardError as error:
             tally.refusals.append(error)
             self._note(orders, report.refused(error, _measured(found.module)))
@@ -124,6 +125,7 @@ class Updater:
             target, stage = order.target, Stage(order.target.stage)
             data = self._fetch.image(target, hardware.slot(stage).size, self._memory)  # 6
             images[stage] = verify.verify_image(data, target, stage, found.status, self._keys)  # 7
+            _check_openable(images[stage], order)
             self._watch.say(f"verified {target.name}: {len(data)} bytes, counter {target.release_counter}")
         return images
 
@@ -141,13 +143,15 @@ class Updater:
         self._memory.begin(attempt)
         return attempt
 
-    def _install(self, module: Module, made: Plan, attempt: Attempt, tally: Tally) -> None:
+    def _install(
+        self, module: Module, made: Plan, attempt: Attempt, wrapped: Mapping[Stage, bytes], tally: Tally
+    ) -> None:
         """9. An attempt that raises is left open: `conclude` decides when the module answers next."""
 
         def guard() -> None:
             safety.check(module.telemetry(), f"module {made.serial}", self._limits)
 
-        install(module, made, guard, self._watch.progress)
+        install(module, made, guard, self._watch.progress, wrapped)
         self._watch.say(f"bank {made.bank} written and verified by the module; reset")
         self._settle(attempt, confirm.confirm(module, attempt), tally)
 
@@ -173,6 +177,17 @@ class Updater:
 
     def _note_attempt(self, attempt: Attempt, result: Result) -> None:
         self._memory.set_results({ecu_id: result for ecu_id, _ in attempt.images})
+
+
+def _check_openable(image: VerifiedImage, order: Order) -> None:
+    """Before a gate is asked or a page erased. Whether the key opens it only the module can tell."""
+    if bool(image.image.flags) != bool(order.wrapped_key):
+        raise PolicyRefused(
+            Code.IMAGE_ENCRYPTION,
+            f"target {order.target.name} for ECU {order.ecu_id}",
+            expected="an encrypted image with its key wrapped for the module, or neither",
+            found="an encrypted image alone" if image.image.flags else "a wrapped key alone",
+        )
 
 
 def _measured(module: Module) -> str:

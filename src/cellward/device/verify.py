@@ -110,9 +110,11 @@ def _targets(state: TrustedRepository, now: datetime, fetch: Fetcher) -> Trusted
 def verify_image(
     data: bytes, target: Target, stage: Stage, status: ModuleStatus, keys: tuple[PublicKey, ...]
 ) -> image.VerifiedImage:
-    """The image itself (docs/formats/image.md, steps 1 to 7), whatever the metadata said about it.
+    """The image itself (docs/formats/image.md, steps 1 to 7), whatever the metadata said about it. Of an
+    encrypted one step 2 is the module's: what is signed here is the digest that it states.
 
     Raises FormatRefused and TrustRefused (image.*).
     """
     decoded = image.decode(data, target.name)
-    return image.verify(decoded, trust_of(status, stage, keys), target.name)
+    check = image.verify_stated if decoded.flags else image.verify
+    return check(decoded, trust_of(status, stage, keys), target.name)

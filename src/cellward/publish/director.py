@@ -7,6 +7,7 @@ meets two contents under one.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from cellward.core.errors import Code, Refused, Unavailable
@@ -32,12 +33,16 @@ ATTEMPTS = 3
 
 
 class Director:
-    """The root in a Store, what is per vehicle in the Registry."""
+    """The root in a Store, what is per vehicle in the Registry. `wrapped` holds the content keys of
+    encrypted images as `SHA256/SERIAL`, each wrapped for one module: nothing that can be opened here."""
 
-    def __init__(self, roots: Store, registry: Registry, signers: Signers) -> None:
+    def __init__(
+        self, roots: Store, registry: Registry, signers: Signers, wrapped: Store | None = None
+    ) -> None:
         self.roots = Roots(DIRECTOR, roots, signers)
         self._root_store = roots
         self._registry = registry
+        self._wrapped = wrapped
 
     def init(self, now: datetime) -> None:
         self.roots.init(now)
@@ -90,7 +95,7 @@ class Director:
             version=version,
             expires=expiry(Role.TARGETS, DIRECTOR, now),
             vehicle_id=vehicle.vehicle_id,
-            assignments=_assignments(vehicle, orders),
+            assignments=[self._with_keys(assignment) for assignment in _assignments(vehicle, orders)],
         )
         targets = self.roots.sign(Role.TARGETS, made)
         snapshot = self.roots.sign(
@@ -121,6 +126,16 @@ class Director:
             snapshot=snapshot,
             timestamp=timestamp,
         )
+
+    def _with_keys(self, assignment: Assignment) -> Assignment:
+        if self._wrapped is None:
+            return assignment
+        keys = (
+            (ecu.ecu_id, self._wrapped.read(f"{assignment.target.sha256}/{ecu.ecu_id.partition('/')[0]}"))
+            for ecu in assignment.ecu_identifiers
+        )
+        found = tuple((ecu_id, key) for ecu_id, key in keys if key is not None)
+        return replace(assignment, wrapped_keys=found)
 
 
 def _assignments(vehicle: Vehicle, orders: Sequence[Order]) -> list[Assignment]:

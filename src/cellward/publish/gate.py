@@ -3,7 +3,8 @@
 1. bytes already published      the same target again, nothing to do
 2. structure                    core.image.decode
 3. hardware and stage           the vendor and class UUIDs of one that is known
-4. digest, key, signature       core.image.verify against the production firmware keys
+4. digest, key, signature       core.image.verify against the production firmware keys; of an encrypted
+                                image, over what its content key opens
 5. counter                      not below the highest published for this hardware and stage, and
                                 no more than the fuses can hold
 6. place                        linked for, and not larger than, its slot
@@ -15,7 +16,8 @@ from collections.abc import Mapping, Sequence
 
 from cellward.core import image
 from cellward.core.errors import Code, FormatRefused, PolicyRefused, TrustRefused
-from cellward.core.image import Image, Trust
+from cellward.core.image import Flag, Image, Trust
+from cellward.core.image.encryption import decrypt
 from cellward.core.keys import PublicKey
 from cellward.core.metadata import Target, target_name
 from cellward.core.slots import COUNTER_MAX, HARDWARE, Hardware, Stage
@@ -24,9 +26,14 @@ MAX_IMAGE_SIZE = max(hardware.bank_size for hardware in HARDWARE.values())
 
 
 def admit(
-    data: bytes, keys: Mapping[bytes, PublicKey | None], published: Sequence[Target], what: str
+    data: bytes,
+    keys: Mapping[bytes, PublicKey | None],
+    published: Sequence[Target],
+    what: str,
+    content_key: bytes | None = None,
 ) -> Target:
-    """The target these bytes are to be published as; `what` names them in refusals.
+    """The target these bytes are to be published as; `what` names them in refusals. `content_key` opens
+    an encrypted image, to be looked at here and nowhere else on its way to the module.
 
     Raises FormatRefused, TrustRefused (image.*), PolicyRefused (storage.exists).
     """
@@ -41,7 +48,8 @@ def admit(
         default=0,
     )
     trust = Trust(keys=keys, counter=highest, hardware=(hardware.vendor_id, hardware.class_id(stage)))
-    image.verify(decoded, trust, what)  # 4, 5
+    plain = _opened(decoded, content_key, what)
+    image.verify(plain, trust, what)  # 4, 5
     _check_counter(decoded, what)
     _check_size(decoded, hardware, stage, what)  # 6
     name = target_name(hardware.name, stage, str(decoded.version))
@@ -53,8 +61,30 @@ def admit(
             found=f"{decoded.version} with other bytes",
             advice="raise the version: published names never change",
         )
-    counter = decoded.counter or 0
-    return Target(name, len(data), sha256, (hardware.name,), stage, str(decoded.version), counter)
+    return Target(
+        name=name,
+        length=len(data),
+        sha256=sha256,
+        hardware_ids=(hardware.name,),
+        stage=stage,
+        version=str(decoded.version),
+        release_counter=decoded.counter or 0,
+        plain_sha256="" if plain is decoded else hashlib.sha256(plain.data).hexdigest(),
+    )
+
+
+def _opened(decoded: Image, content_key: bytes | None, what: str) -> Image:
+    if not decoded.flags:
+        return decoded
+    if decoded.flags != Flag.ENC_AES128 or content_key is None:
+        raise PolicyRefused(
+            Code.IMAGE_ENCRYPTION,
+            what,
+            expected="an image whose content key is here",
+            found=f"one encrypted elsewhere (flags 0x{decoded.flags:x})",
+            advice="publish from the data directory that `cellward image sign --encrypt` used",
+        )
+    return image.decode(decrypt(decoded.data, content_key, what), what)
 
 
 def _place(decoded: Image, what: str) -> tuple[Hardware, Stage]:

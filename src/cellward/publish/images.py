@@ -33,6 +33,7 @@ from cellward.publish.gate import admit
 from cellward.publish.roots import Roots, Signers, is_due
 
 Lock = Callable[[], AbstractContextManager[None]]
+ContentKeys = Callable[[bytes], bytes | None]  # of these published bytes
 IMAGE = Repository.IMAGE
 
 
@@ -80,9 +81,14 @@ class ImageRepository:
         return parse_timestamp(self._read(file_name(Role.TIMESTAMP, 1))).signed
 
     def publish(
-        self, images: Mapping[str, bytes], keys: Mapping[bytes, PublicKey | None], now: datetime
+        self,
+        images: Mapping[str, bytes],
+        keys: Mapping[bytes, PublicKey | None],
+        now: datetime,
+        content_keys: ContentKeys = lambda data: None,
     ) -> tuple[Target, ...]:
         """Publish these images (by the name they have in refusals) in one new version, or none.
+        `content_keys` are for the gate; none is published.
 
         Raises what the gate refuses with; then nothing is changed.
         """
@@ -92,7 +98,7 @@ class ImageRepository:
             published = list(before)
             admitted = []
             for what, data in images.items():
-                target = admit(data, keys, published, what)
+                target = admit(data, keys, published, what, content_keys(data))
                 admitted.append(target)
                 if target not in published:
                     published.append(target)

@@ -32,9 +32,14 @@ class Label:
 
 
 def sign_image(
-    firmware: Firmware, label: Label, signer: Signer, key_format: KeyFormat = KeyFormat.BOTH
+    firmware: Firmware,
+    label: Label,
+    signer: Signer,
+    key_format: KeyFormat = KeyFormat.BOTH,
+    *,
+    encrypted: bool = False,
 ) -> VerifiedImage:
-    """Build, sign, decode again and verify.
+    """Build, sign, decode again and verify. `encrypted` only says so in the header: see sign.wrapping.
 
     Raises Unavailable (token.*) from the signer, Refused (image.*) when it answered wrongly.
     """
@@ -45,6 +50,7 @@ def sign_image(
         counter=label.counter,
         hardware=ids,
         header_size=label.hardware.header_size,
+        encrypted=encrypted,
     )
     key = signer.public_key
     data = unsigned.signed(key, signer.sign(unsigned.digest), key_format)

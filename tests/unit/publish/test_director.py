@@ -52,6 +52,18 @@ def test_orders_name_ecus_and_the_image_repositorys_facts(maker: Maker) -> None:
     assert assignment.ecu_identifiers == (PACK2[0], PACK2[2])
 
 
+def test_each_module_gets_its_own_wrapped_key(maker: Maker) -> None:
+    """Of ECUs for which none is wrapped nothing is said; other targets' keys are not for this one."""
+    enrol(maker.registry, "PACK-2", ecus=PACK2, serial="6f")
+    target = maker.images.targets()[0]
+    maker.wrapped.write(f"{target.sha256}/m3", b"3" * 113)
+    maker.wrapped.write(f"{'ab' * 32}/m2", b"2" * 113)
+    order(maker.registry, "PACK-2", [target])
+    issue = maker.director.current(vehicle(maker, "PACK-2"), NOW)
+    (assignment,) = assignments_of(parse_targets(issue.targets).signed)
+    assert assignment.wrapped_keys == (("m3/app", b"3" * 113),)
+
+
 def test_the_three_files_hang_together_and_last_a_day(maker: Maker) -> None:
     issue = maker.director.current(vehicle(maker), NOW)
     timestamp, snapshot = parse_timestamp(issue.timestamp).signed, parse_snapshot(issue.snapshot).signed

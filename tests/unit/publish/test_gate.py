@@ -1,8 +1,11 @@
 """The gate: what a device would refuse is not published, and why is said."""
 
+import hashlib
+
 import pytest
 
 from cellward.core.errors import CellwardError, Code
+from cellward.core.image.encryption import encrypt
 from cellward.core.slots import COUNTER_MAX, HARDWARE, Stage
 from cellward.publish.gate import admit
 from tests.support.maker import Keys, firmware, signed_image
@@ -95,3 +98,36 @@ def test_too_large_for_its_slot_says_by_how_much(keys: Keys) -> None:
 def test_other_bytes_under_a_published_version(keys: Keys) -> None:
     first, second = signed_image(keys), signed_image(keys, payload=b"other")
     assert refusal(keys, second, first) is Code.STORAGE_EXISTS
+
+
+# Encrypted images ------------------------------------------------------------------------------------
+
+CONTENT_KEY = bytes(range(16))
+
+
+def test_an_encrypted_image_is_opened_and_its_plaintext_named(keys: Keys) -> None:
+    plain = signed_image(keys, encrypted=True)
+    data = encrypt(plain, CONTENT_KEY)
+    target = admit(data, firmware(keys), (), "image", CONTENT_KEY)
+    assert target.sha256 == hashlib.sha256(data).hexdigest()
+    assert target.installed_sha256 == target.plain_sha256 == hashlib.sha256(plain).hexdigest()
+    assert target.encrypted
+    ordinary = admit(signed_image(keys), firmware(keys), (), "image", CONTENT_KEY)
+    assert (ordinary.encrypted, ordinary.installed_sha256) == (False, ordinary.sha256)
+
+
+@pytest.mark.parametrize(
+    ("key", "flip", "code"),
+    [
+        (None, 0, Code.IMAGE_ENCRYPTION),
+        (bytes(16), 0, Code.IMAGE_HASH),
+        (CONTENT_KEY, 1, Code.IMAGE_HASH),
+    ],
+    ids=["no key", "another key", "a flipped bit"],
+)
+def test_an_encrypted_image_that_does_not_open(keys: Keys, key: bytes | None, flip: int, code: Code) -> None:
+    data = bytearray(encrypt(signed_image(keys, encrypted=True), CONTENT_KEY))
+    data[0x210] ^= flip
+    with pytest.raises(CellwardError) as refused:
+        admit(bytes(data), firmware(keys), (), "image", key)
+    assert refused.value.code is code

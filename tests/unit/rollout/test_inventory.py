@@ -1,5 +1,6 @@
 """The inventory: who may speak for a vehicle, and what its word is taken for."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -145,6 +146,19 @@ def test_orders_go_to_the_ecus_they_fit() -> None:
     assert {(o.ecu_id, o.target) for o in made} == {("m1/app", app), ("m2/app", app), ("m1/loader", loader)}
     ordered = {e.ecu.ecu_id: e.ordered for e in inventory.status(maker.registry, "PACK-1").ecus}
     assert ordered == {"m1/app": app, "m2/app": app, "m1/loader": loader, "m3/app": None}
+
+
+def test_an_encrypted_order_is_wrapped_for_each_module_first() -> None:
+    maker = Maker().init()
+    (app,) = maker.publish(signed_image(maker.keys))
+    sealed = replace(app, plain_sha256="ab" * 32)
+    enrol(maker.registry, ecus=(APP, LOADER, Ecu("m2/app", "bms-m33")))
+    assert refusal(order, maker.registry, "PACK-1", [sealed]) is Code.IMAGE_ENCRYPTION
+    assert maker.registry.orders("PACK-1") == (1, ())
+    wrapped: list[tuple[str, str]] = []
+    order(maker.registry, "PACK-1", [sealed], lambda target, serial: wrapped.append((target.sha256, serial)))
+    assert wrapped == [(app.sha256, "m1"), (app.sha256, "m2")]
+    assert [made.target for made in maker.registry.orders("PACK-1")[1]] == [app, app]
 
 
 def test_orders_that_fit_nothing_change_nothing() -> None:

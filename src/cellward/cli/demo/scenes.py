@@ -89,6 +89,10 @@ class Scenes:
         self._attacker.devices = devices
         urls = ("--url", devices, "--enrol-url", enrolment)
         run(Actor.MAKER, "write the factory data", "repo", "factory", *urls, "-o", "factory.json")
+        run(
+            *(Actor.MAKER, "register what the plant kept of the module"),
+            *("server", "register", "m1.registration"),
+        )
         token = run(
             Actor.SERVER, "a one-time token for the pack", "server", "enrol-token", PACK, said="valid once"
         )
@@ -156,7 +160,8 @@ class Scenes:
         self._intruder.burns_fuses_by_cable("the firmware key burned as revoked with the programming cable")
 
     def _power_cut(self) -> None:
-        self._release("1.4.1", 7, "loader-1.4.0.elf", "app-1.4.0.elf")
+        """Of an encrypted release: its content key is wrapped for the module when it is ordered."""
+        self._release("1.4.1", 7, "loader-1.4.0.elf", "app-1.4.0.elf", encrypt=True)
         self._stage.run(
             Actor.ATTACKER,
             "order a power cut in the 40th flash operation",
@@ -169,6 +174,16 @@ class Scenes:
         after = self._attacker.state()
         if "1.4.1" not in after.running:
             raise Unexpected("update after the power cut", "1.4.1 running", str(after))
+        self._controller_saw_no_plaintext("app-1.4.0.bin")
+
+    def _controller_saw_no_plaintext(self, firmware: str) -> None:
+        folder = self._stage.folder
+        code = (folder / "build" / firmware).read_bytes()[1024:1088]
+        kept = [path for path in (folder / "pack").rglob("*") if path.is_file()]
+        if any(code in path.read_bytes() for path in kept):
+            raise Unexpected("encrypted update", "no plaintext in the pack controller", "some")
+        said = "encrypted; neither server nor controller can open it"
+        self._stage.journal.facts.append(("release 1.4.1", said))
 
     def _damage(self) -> None:
         """The bank of the last update goes, then the one before it; what is left is the signed way in."""
@@ -185,10 +200,10 @@ class Scenes:
         self._intruder.opens_the_case("the case of the module opened")
         self._stage.journal.facts.append(("at the end", "secret destroyed, contactors open, pack watched"))
 
-    def _release(self, version: str, counter: int, loader: str, app: str) -> None:
+    def _release(self, version: str, counter: int, loader: str, app: str, *, encrypt: bool = False) -> None:
         """Sign, publish and order both images."""
-        self._sign(loader, Slot.LOADER, version, counter)
-        self._sign(app, Slot.APP, version, counter)
+        self._sign(loader, Slot.LOADER, version, counter, encrypt=encrypt)
+        self._sign(app, Slot.APP, version, counter, encrypt=encrypt)
         images = (f"loader-{version}.img", f"app-{version}.img")
         self._stage.run(Actor.MAKER, f"publish {version}", "repo", "publish", *images)
         self._order(f"loader-{version}", f"app-{version}")
@@ -201,12 +216,15 @@ class Scenes:
         counter: int,
         hardware: str = HARDWARE,
         output: str = "",
+        *,
+        encrypt: bool = False,
     ) -> None:
         self._stage.run(
             Actor.MAKER,
-            f"sign {firmware} as {version}",
+            f"sign{' and encrypt' if encrypt else ''} {firmware} as {version}",
             *("image", "sign", f"build/{firmware}", "--stage", slot, "--version", version),
             *("--counter", f"{counter}", "--hardware", hardware, "-o", output or f"{slot}-{version}.img"),
+            *(("--encrypt",) if encrypt else ()),
         )
 
     def _order(self, *images: str) -> None:

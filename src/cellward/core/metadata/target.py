@@ -1,7 +1,7 @@
 """Targets: an image as the Image repository lists it, and as the Director orders it for ECUs."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tuf.api.metadata import TargetFile, Targets
 
@@ -17,6 +17,8 @@ _TARGET_NAME = re.compile(r"[a-z0-9][a-z0-9.+_-]{0,127}/[a-z0-9][a-z0-9.+_-]{0,1
 VEHICLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 ECU_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?:/[a-z0-9][a-z0-9.+_-]{0,31})?", re.ASCII)
 MAX_HARDWARE_IDS = 32
+WRAPPED_KEY_SIZE = 113  # the value of MCUboot's TLV 0x32: point 65, tag 32, key 16
+_WRAPPED_KEY = re.compile(rf"[0-9a-f]{{{2 * WRAPPED_KEY_SIZE}}}", re.ASCII)
 MAX_LENGTH = 2**32 - 1
 
 
@@ -41,8 +43,10 @@ def target_name(hardware_id: str, stage: str, version: str) -> str:
 class Target:
     """One image: name, length in bytes, SHA-256 in hex, and the four fields that SHALL match.
 
-    `release_counter` is the image's security counter. Raises FormatRefused: target.name for the name
-    (one of `hardware_ids`, then stage and version), metadata.format for any other field.
+    `release_counter` is the image's security counter. `plain_sha256` is an encrypted image's alone: the
+    SHA-256 of what lies in a module's flash; the Director does not repeat it.
+    Raises FormatRefused: target.name for the name (one of `hardware_ids`, then stage and version),
+    metadata.format for any other field.
     """
 
     name: str
@@ -52,12 +56,14 @@ class Target:
     stage: str
     version: str
     release_counter: int
+    plain_sha256: str = ""
 
     def __post_init__(self) -> None:
         check_target_name(self.name)
         what = f"target {self.name}"
-        if not SHA256_HEX.fullmatch(self.sha256):
-            refuse(what, "a SHA-256 in hex", repr(self.sha256[:80]))
+        for digest in (self.sha256, self.installed_sha256):
+            if not SHA256_HEX.fullmatch(digest):
+                refuse(what, "a SHA-256 in hex", repr(digest[:80]))
         for low, value, high in ((1, self.length, MAX_LENGTH), (0, self.release_counter, MAX_INTEGER)):
             if not low <= value <= high:
                 refuse(what, f"a number from {low} to {high}", f"{value}")
@@ -79,9 +85,20 @@ class Target:
         folder, _, file = self.name.partition("/")
         return f"{folder}/{self.sha256}.{file}"
 
+    @property
+    def encrypted(self) -> bool:
+        return bool(self.plain_sha256)
+
+    @property
+    def installed_sha256(self) -> str:
+        """What a module tells of it once it is installed."""
+        return self.plain_sha256 or self.sha256
+
     def custom(self) -> dict[str, object]:
-        """The four SHALL-match fields as JSON."""
+        """The four SHALL-match fields as JSON, and what an encrypted image has besides."""
+        plain = {"plain_sha256": self.plain_sha256} if self.encrypted else {}
         return {
+            **plain,
             "hardware_ids": list(self.hardware_ids),
             "stage": self.stage,
             "version": self.version,
@@ -113,14 +130,24 @@ class Ecu:
 
 @dataclass(frozen=True)
 class Assignment:
-    """The Director's order: `target` for these ECUs (at least one)."""
+    """The Director's order: `target` for these ECUs (at least one).
+
+    `wrapped_keys` has, for ECUs of an encrypted target, its content key wrapped for their module: the
+    value of TLV 0x32. Raises FormatRefused (metadata.format).
+    """
 
     target: Target
     ecu_identifiers: tuple[Ecu, ...]
+    wrapped_keys: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
+        what = f"target {self.target.name}"
         if not self.ecu_identifiers:
-            refuse(f"target {self.target.name}", "at least one ECU", "none")
+            refuse(what, "at least one ECU", "none")
+        if not {ecu_id for ecu_id, _ in self.wrapped_keys} <= {ecu.ecu_id for ecu in self.ecu_identifiers}:
+            refuse(what, "wrapped keys for its ECUs", "one for another")
+        if any(len(key) != WRAPPED_KEY_SIZE for _, key in self.wrapped_keys):
+            refuse(what, f"wrapped keys of {WRAPPED_KEY_SIZE} bytes", "others")
 
 
 def check_vehicle_id(vehicle_id: str) -> str:
@@ -138,6 +165,8 @@ def target_file(target: Target) -> TargetFile:
 def assignment_file(assignment: Assignment) -> TargetFile:
     """The entry of the Director."""
     ecus = {ecu.ecu_id: {"hardware_id": ecu.hardware_id} for ecu in assignment.ecu_identifiers}
+    for ecu_id, key in assignment.wrapped_keys:
+        ecus[ecu_id]["wrapped_key"] = key.hex()
     if len(ecus) != len(assignment.ecu_identifiers):
         refuse(f"target {assignment.target.name}", "every ECU once", "one twice")
     return _file(assignment.target, {**assignment.target.custom(), "ecu_identifiers": ecus})
@@ -159,6 +188,7 @@ def target_of(file: TargetFile) -> Target:
         stage=custom.text("stage", SEGMENT),
         version=custom.text("version", SEGMENT),
         release_counter=custom.integer("release_counter"),
+        plain_sha256=custom.text("plain_sha256", SHA256_HEX) if "plain_sha256" in custom else "",
     )
 
 
@@ -166,9 +196,15 @@ def assignment_of(file: TargetFile) -> Assignment:
     """Raises FormatRefused (metadata.format, target.name)."""
     target = target_of(file)
     ecus = Fields(file.custom, f"target {target.name} custom").fields("ecu_identifiers")
+    entries = [(ecu_id, ecus.fields(ecu_id)) for ecu_id in ecus.names()]
     return Assignment(
         target,
-        tuple(Ecu(ecu_id, ecus.fields(ecu_id).text("hardware_id", SEGMENT)) for ecu_id in ecus.names()),
+        tuple(Ecu(ecu_id, entry.text("hardware_id", SEGMENT)) for ecu_id, entry in entries),
+        tuple(
+            (ecu_id, bytes.fromhex(entry.text("wrapped_key", _WRAPPED_KEY)))
+            for ecu_id, entry in entries
+            if "wrapped_key" in entry
+        ),
     )
 
 

@@ -11,7 +11,7 @@ Then the image itself (5.4.3.4): the signed length, and every listed hash.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from tuf.api.metadata import Targets
@@ -24,10 +24,12 @@ from cellward.core.trust.targets import current_targets
 
 @dataclass(frozen=True)
 class Order:
-    """Verified by both repositories: this ECU shall run this image."""
+    """Verified by both repositories: this ECU shall run this image. `wrapped_key` is the Director's
+    alone and only the module can judge it; empty where the image is not encrypted."""
 
     ecu_id: str
     target: Target
+    wrapped_key: bytes = field(default=b"", repr=False)
 
 
 def match(
@@ -46,8 +48,10 @@ def match(
     published = current_targets(image, now)
     for assignment in assignments:
         target = _check_same(assignment.target, _image_target(published, assignment.target.name))
+        wrapped = dict(assignment.wrapped_keys)
         for ecu in assignment.ecu_identifiers:
-            orders.append(_check_counter(Order(ecu.ecu_id, target), installed.get(ecu.ecu_id, 0)))
+            order = Order(ecu.ecu_id, target, wrapped.get(ecu.ecu_id, b""))
+            orders.append(_check_counter(order, installed.get(ecu.ecu_id, 0)))
     return tuple(orders)
 
 

@@ -67,6 +67,25 @@ def test_there_and_back() -> None:
     assert target_of(assignment_file(assignment)) == TARGET
 
 
+def test_an_encrypted_target_there_and_back() -> None:
+    sealed = target(plain_sha256="b3" * 32)
+    assert target_of(target_file(sealed)) == sealed
+    assert (sealed.encrypted, sealed.installed_sha256) == (True, "b3" * 32)
+    ordered = Assignment(TARGET, (APP,), ((APP.ecu_id, bytes(113)),))
+    assert assignment_of(assignment_file(ordered)) == ordered
+    for bad in ("", "b3" * 31, "B3" * 32, 5, None):
+        file = target_file(sealed)
+        file.unrecognized_fields["custom"]["plain_sha256"] = bad
+        with pytest.raises(FormatRefused):
+            target_of(file)
+
+
+@pytest.mark.parametrize("keys", [((LOADER.ecu_id, bytes(113)),), ((APP.ecu_id, bytes(112)),)])
+def test_wrapped_keys_are_whole_and_for_its_ecus(keys: tuple[tuple[str, bytes], ...]) -> None:
+    with pytest.raises(FormatRefused):
+        Assignment(TARGET, (APP,), keys)
+
+
 def test_all_of_a_file_sorted_by_name() -> None:
     loader = target(name="bms-m33/loader-1.4.0.img", stage="loader")
     orders = (order(TARGET, APP), order(loader, LOADER))
@@ -111,6 +130,9 @@ def test_custom_fields_are_checked_when_used(custom: object) -> None:
         {"M-0001/app": "bms-m33"},
         {"M-0001/app": {}},
         {"M-0001/app": {"hardware_id": "../x"}},
+        {"M-0001/app": {"hardware_id": "bms-m33", "wrapped_key": "00" * 112}},
+        {"M-0001/app": {"hardware_id": "bms-m33", "wrapped_key": "zz" * 113}},
+        {"M-0001/app": {"hardware_id": "bms-m33", "wrapped_key": None}},
         {"../app": {"hardware_id": "bms-m33"}},
         {"a/b/c": {"hardware_id": "bms-m33"}},
     ],
