@@ -402,8 +402,16 @@ def test_the_page_draws_what_was_cut_and_escapes_it() -> None:
     page = report.render(summary())
     assert page.count('class="broken"') == 2  # the key's and the cut's
     assert "outcome &lt;hang&gt;" in page
-    bars = report.timeline(summary())[0].bars
-    assert [(bar.css, bar.x) for bar in bars] == [("old", 0.0), ("broken", 795.0)]
+    old, broken_one = report.timeline(summary())[0].bars
+    assert (old.css, old.x, broken_one.css) == ("old", 0.0, "broken")
+
+
+def test_short_phases_show_and_operations_are_in_order() -> None:
+    places = report.places(["boot"] + ["install"] * 5000 + ["commit"] * 4)
+    assert places == sorted(places)
+    assert (places[0], round(places[-1])) == (0.0, report.WIDTH)
+    assert places[-1] - places[5001] > report.PHASE_LEAST
+    assert places[5001] - places[1] > places[-1] - places[5001]
 
 
 def test_a_journal_is_gone_on_with_and_belongs_to_one_campaign(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Bar:
-    x: int
+    x: float
+    width: float
     height: float
     css: str
     title: str
@@ -40,21 +41,28 @@ def height(t: float) -> float:
     return round(HEIGHT * log10(1 + shown) / log10(1 + MOST_T), 2)
 
 
+def used(events: int) -> int:
+    """Windows that so many events fill (tracer.c, `window_of`)."""
+    return -(-events // max(-(-events // WINDOWS), 1))
+
+
 def strips(verdict: Verdict) -> list[Strip]:
     return [_strip(verdict, channel) for channel in Channel]
 
 
 def _strip(verdict: Verdict, channel: Channel) -> Strip:
     gated = channel is not Channel.VALUES
+    width = WIDTH / max(used(verdict.counts[channel if gated else Channel.MEMORY]), 1)
     bars = tuple(
         Bar(
-            x=3 * window,
+            x=round(width * window, 2),
+            width=round(width, 2),
             height=height(float(t)),
             css="value" if not gated else "bad" if t >= THRESHOLD else "low",
-            title=f"{window * 100 // WINDOWS} % of the way: |t| {t:.1f}",
+            title=f"window {window}: |t| {t:.1f}",
         )
         for window, t in enumerate(verdict.windows(channel))
-        if t > 0
+        if t > 0 and width * window < WIDTH
     )
     return Strip(TITLES[channel], bars)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from math import sqrt
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -12,6 +13,7 @@ from cellward.lab.powercut.runner import Summary
 
 WIDTH, HEIGHT = 1060, 26
 LEAST = 1.5  # SVG units that a single operation is drawn with
+PHASE_LEAST = 90.0  # and a phase, for its name
 CLASSES = {
     "running a": "old",
     "running b": "new",
@@ -60,12 +62,26 @@ def timeline(summary: Summary) -> list[Row]:
     return [_row(summary, survey) for survey in summary.surveys]
 
 
+def places(phases: Sequence[str]) -> list[float]:
+    """Where each operation begins, and where the last one ends. Within a phase to scale; a phase is as
+    wide as the root of its length, so that the five operations of a commit show beside an install."""
+    runs = [len(list(run)) for _, run in groupby(phases)]
+    free = WIDTH - PHASE_LEAST * len(runs)
+    unit = free / sum(map(sqrt, runs))
+    starts = [0.0]
+    for length in runs:
+        width = PHASE_LEAST + unit * sqrt(length)
+        first = starts[-1]
+        starts += [first + width * number / length for number in range(1, length + 1)]
+    return [round(start, 2) for start in starts]
+
+
 def _row(summary: Summary, survey: Survey) -> Row:
     worst: dict[int, str] = {}
     for result in summary.of(survey.scenario):
         worst.update(result.worst)
     count = len(survey.phases)
-    scale = WIDTH / count
+    at = places(survey.phases)
     known = [(number, worst.get(number, "")) for number in range(count)]
     bars = []
     for (phase, outcome), run in groupby(known, key=lambda item: (survey.phases[item[0]], item[1])):
@@ -75,8 +91,8 @@ def _row(summary: Summary, survey: Survey) -> Row:
             operations = f"operation {first}" if first == last else f"operations {first} to {last}"
             bars.append(
                 Bar(
-                    round(first * scale, 2),
-                    round(max(len(numbers) * scale, LEAST), 2),
+                    at[first],
+                    round(max(at[last + 1] - at[first], LEAST), 2),
                     css(outcome),
                     f"{phase}, {operations}: {outcome.lower()}",
                 )
@@ -84,7 +100,7 @@ def _row(summary: Summary, survey: Survey) -> Row:
     # What is broken is drawn last: no neighbour may hide it.
     bars.sort(key=lambda bar: bar.css == "broken")
     marks = tuple(
-        Mark(round(number * scale, 2), survey.phases[number])
+        Mark(at[number], survey.phases[number])
         for number in range(count)
         if number == 0 or survey.phases[number] != survey.phases[number - 1]
     )
