@@ -1,10 +1,10 @@
 """Boots without the time that cryptography takes.
 
-SHA-256 over an image, HMAC and HKDF are computed by the host's library. A signature's verdict is
-computed once by the firmware's own code, called alone, and remembered for these very arguments. Code
-before and after runs as it is. This is for boots without a fault in the code (`lab faults` has to put
-back every register too); what a lab reports as broken is run again without it, and so is a sample of
-everything else.
+SHA-256 over an image, HMAC and HKDF are computed by the host's library. A signature's verdict and a
+module's public key are computed once by the firmware's own code, called alone, and remembered for these
+very arguments. Code before and after runs as it is. This is for boots without a fault in the code (`lab
+faults` has to put back every register too); what a lab reports as broken is run again without it, and so
+is a sample of everything else.
 """
 
 import hashlib
@@ -27,6 +27,7 @@ unicorn: Any = untyped_unicorn
 ARGUMENTS = tuple(getattr(arm_const, f"UC_ARM_REG_R{number}") for number in range(4))
 R0, R1, R2, R3 = ARGUMENTS
 SPKI, DIGEST, DER_MOST = 91, 32, 128
+SCALAR, POINT = 32, 65
 GUARD = 16  # bytes of a routine that must be there: another image may lie at its address
 HASH_LEAST = 256  # shorter ones cost less than a hook
 SCRATCH = RAM_BASE + 0x1000
@@ -55,6 +56,7 @@ class HostCrypto:
         self._elves = elves
         self._routines: dict[str, Routines] = {}
         self._verdicts: dict[tuple[str, bytes, bytes, bytes], int] = {}
+        self._points: dict[tuple[str, bytes], bytes] = {}
 
     def cpu(
         self,
@@ -74,6 +76,7 @@ class HostCrypto:
             "p256_verify": self._p256_verify,
             "hmac_sha256": self._hmac,
             "hkdf_expand": self._expand,
+            "update_public_key": self._update_public_key,
         }
         found = {}
         for elf in self._elves:
@@ -131,10 +134,27 @@ class HostCrypto:
             self._verdicts[key] = self._verify(elf, spki, digest, der)
         return self._verdicts[key]
 
-    def _verify(self, elf: Elf, spki: bytes, digest: bytes, der: bytes) -> int:
+    def _update_public_key(self, uc: Any, elf: Elf) -> int | None:
+        """(scalar, point)."""
+        scalar = _read(uc, uc.reg_read(R0), SCALAR)
+        if scalar is None:
+            return None
+        key = (elf.name, scalar)
+        if key not in self._points:
+            routines = self._called_alone(elf)
+            routines.write(SCRATCH, scalar)
+            routines.call("update_public_key", (SCRATCH, SCRATCH + 0x100))
+            self._points[key] = routines.read(SCRATCH + 0x100, POINT)
+        uc.mem_write(uc.reg_read(R1), self._points[key])
+        return 0
+
+    def _called_alone(self, elf: Elf) -> Routines:
         if elf.name not in self._routines:
             self._routines[elf.name] = Routines(elf)
-        routines = self._routines[elf.name]
+        return self._routines[elf.name]
+
+    def _verify(self, elf: Elf, spki: bytes, digest: bytes, der: bytes) -> int:
+        routines = self._called_alone(elf)
         places = SCRATCH, SCRATCH + 0x100, SCRATCH + 0x200
         for place, data in zip(places, (spki, digest, der), strict=True):
             routines.write(place, data)
