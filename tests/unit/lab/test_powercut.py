@@ -35,6 +35,7 @@ from cellward.lab.powercut.scenarios import (
     NEW,
     OLD,
     SCENARIOS,
+    Counted,
     Programmed,
     Revert,
     Tampered,
@@ -317,6 +318,15 @@ MUTATIONS = {
         Tampered.name,
         Promise.SECRET,
     ),
+    "counts are lost with their page": (
+        "boot/bootcount.c",
+        [
+            ("page = (page + 1u) % PAGES;", ""),
+            ("= (epoch + 1u) * BOOTS_PER_EPOCH;", "= epoch * BOOTS_PER_EPOCH + 1u;"),
+        ],
+        Counted.name,
+        Promise.COUNT,
+    ),
     "the vault's fuse burns for any block": (
         "boot/vaultblock.c",
         [("FUSES_SIZE, place.counter);", "FUSES_SIZE, place.counter + 1u);")],
@@ -344,8 +354,9 @@ def test_firmware_that_was_made_worse_is_found(change: str, tmp_path: Path) -> N
 
 
 def test_firmware_that_was_only_built_again_is_not(tmp_path: Path) -> None:
+    names = Revert.name, Tampered.name, Vault.name, Counted.name
     with closing(Worker(Plan(rom=mutated.rom(tmp_path, "rom/rom.c", [])))) as worker:
-        assert [broken(worker, name) for name in (Revert.name, Tampered.name, Vault.name)] == [set()] * 3
+        assert [broken(worker, name) for name in names] == [set()] * len(names)
 
 
 @pytest.mark.parametrize("scenario", [kind.name for kind in SCENARIOS])

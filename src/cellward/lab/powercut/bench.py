@@ -10,6 +10,8 @@ from pathlib import Path
 from cellward.core.banks import State, state_of
 from cellward.core.slots import (
     BANKS,
+    DATA_BANK,
+    DATA_PAGE_SIZE,
     ERASED,
     OTP_APP_CLASS,
     OTP_COUNTER,
@@ -26,6 +28,7 @@ from cellward.core.slots import (
     TRAILER_MAGIC,
     TRAILER_SIZE,
     WRITE_SIZE,
+    DataPage,
     Fuse,
     Lifecycle,
     Stage,
@@ -194,6 +197,11 @@ class Bench:
         erased = bytes([ERASED]) * WRITE_SIZE
         flags = flag_phrase() + flag_phrase() if confirmed else erased + erased
         content[-TRAILER_SIZE:] = flags + TRAILER_MAGIC
+        self.memory[start : start + len(content)] = content
+
+    def write_data(self, page: DataPage, content: bytes) -> None:
+        """Into the data flash, from the first of the pages of that use on."""
+        start = FLASH_OFFSET + DATA_BANK * HARDWARE.bank_size + page.value * DATA_PAGE_SIZE
         self.memory[start : start + len(content)] = content
 
 

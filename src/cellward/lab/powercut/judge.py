@@ -18,6 +18,7 @@ class Promise(StrEnum):
     LAST_KEY = "no slot key left"
     SECRET = "a tampered module whose secret can still be read"
     VAULT = "a vault with neither the old nor the new value, or the old one after the commit"
+    COUNT = "a boot count that was told before"
     PLANT = "a module that the plant's command does not finish"
 
 

@@ -7,15 +7,18 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cellward.core import ladder, vault
+from cellward.core import bootrecord, ladder, vault
 from cellward.core.banks import Event
 from cellward.core.errors import CellwardError, ModuleRefused
 from cellward.core.registration import Registration
 from cellward.core.revocation import Quorum, Revocation, raw_signature, signed_digest
 from cellward.core.slots import (
     BANKS,
+    BOOTS_PER_EPOCH,
     DATA_PAGE_SIZE,
+    OTP_BOOT_EPOCH,
     OTP_VAULT_CALIBRATION,
+    WRITE_SIZE,
     DataPage,
     Lifecycle,
 )
@@ -29,10 +32,9 @@ from cellward.ports.updatelink import MAX_DATA, Dialogue, Request
 from cellward.ports.updatevalues import Answerer, decode_identity, encode_image_request
 from cellward.vbms import plant
 from cellward.vbms.bench import VirtualModule
-from cellward.vbms.nor import flash_size
-from cellward.vbms.state import FLASH_OFFSET
 
 COMMITTED, NEW = 7, 8
+ONES = 0xFFFF_FFFF
 A, B = BANKS
 OLD = Recipe("old", "1.3.0", "1.3.0", COMMITTED)
 FAILING = Recipe("failing", "1.5.0", "1.5.0", NEW)  # for 14 cells: here its self-test fails
@@ -284,9 +286,7 @@ class Vault(Scenario):
         block = vault.encode(
             vault.Name.CALIBRATION, key, vault.Block(1, 1, self.values[0]), hashlib.sha256(b"").digest()[:16]
         )
-        data = FLASH_OFFSET + flash_size(HARDWARE) - 16 * DATA_PAGE_SIZE
-        at = data + DataPage.VAULT_CALIBRATION.value * DATA_PAGE_SIZE
-        bench.memory[at : at + len(block)] = block
+        bench.write_data(DataPage.VAULT_CALIBRATION, block)
 
     def live(self, module: VirtualModule, log: Log) -> None:
         log.phase = "boot"
@@ -312,6 +312,50 @@ class Vault(Scenario):
         allowed = (2,) if before.vault > 1 else (1, 2)
         if version not in allowed or value != self.values[version - 1]:
             yield Breach(Promise.VAULT, f"version {version} with {before.vault} committed")
+
+
+class Counted(Scenario):
+    """Boots, at the turn of a page of counts and of an epoch: flash and fuse change together there."""
+
+    name = "boot count"
+    last = 2 * BOOTS_PER_EPOCH - 2  # the count before, in the last entry of a page but one
+
+    def __init__(self, seed: int, padding: int = 0) -> None:
+        super().__init__(seed, padding)
+        keys = ladder.derive(device_secret(seed))
+        self._keys = bootrecord.RecordKeys(keys.rom_record, keys.loader_record)
+        self._told: list[tuple[int, int]] = []  # after so many operations, this count
+
+    def prepare(self, bench: Bench) -> None:
+        super().prepare(bench)
+        bench.burn(OTP_BOOT_EPOCH, b"\x01")
+        entries = DATA_PAGE_SIZE // WRITE_SIZE - 1
+        counts = range(self.last - entries + 1, self.last + 1)
+        page = b"".join(
+            count.to_bytes(4, "little") + (~count & ONES).to_bytes(4, "little") for count in counts
+        )
+        bench.write_data(DataPage.BOOT_COUNT, page)
+
+    def live(self, module: VirtualModule, log: Log) -> None:
+        for number in range(1, 5):
+            restart(module, log, f"boot {number}")
+            self._told.append((len(log.operations), self._count(module)))
+
+    def _count(self, module: VirtualModule) -> int:
+        records = Dialogue(module.exchange, "module").ask(Request.BOOT_RECORD)
+        return bootrecord.verify(records, self._keys, None).boot_count
+
+    def after(self, module: VirtualModule, before: Before, seen: Seen, number: int) -> Iterator[Breach]:
+        if seen.outcome is not Outcome.RUNNING:
+            return
+        told = max((count for at, count in self._told if at <= number), default=self.last)
+        try:
+            count = self._count(module)
+        except CellwardError as error:
+            yield Breach(Promise.COUNT, str(error))
+            return
+        if count <= told:
+            yield Breach(Promise.COUNT, f"{count} after {told}")
 
 
 class Tampered(Scenario):
@@ -350,5 +394,6 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     Recovered,
     Revoked,
     Vault,
+    Counted,
     Tampered,
 )
