@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from cellward.adapters.registration import RegistrationFile
     from cellward.adapters.sql import SqliteRegistry
     from cellward.core.keys import PublicKey
+    from cellward.core.metadata import Installed
     from cellward.core.registration import Registration
     from cellward.publish.director import Director
     from cellward.publish.images import ImageRepository
+    from cellward.rollout.measured import Measured
     from cellward.server.device_api import Repositories
     from cellward.server.serve import Authorities
 
@@ -40,6 +42,7 @@ __all__ = [
     "firmware_signer",
     "image_repository",
     "key_store",
+    "measured",
     "read_file",
     "register",
     "registration",
@@ -232,6 +235,21 @@ def registration(home: Home, serial: str) -> "Registration | None":
     return None if data is None else decode(data)
 
 
+def measured(home: Home) -> "Measured":
+    """What verifies boot records, and compares them with the images that are published."""
+    from cellward.core.image import decode
+    from cellward.rollout.measured import Measured
+
+    images, artefacts = image_repository(home), DirectoryStore(home.artefacts)
+
+    def digest_of(installed: "Installed") -> bytes | None:
+        found = (target for target in images.targets() if target.installed_sha256 == installed.sha256)
+        data = next((artefacts.read(target.stored_name) for target in found), None)
+        return None if data is None else decode(data, installed.filename).stated_digest
+
+    return Measured(lambda serial: registration(home, serial), DirectoryStore(home.measured), digest_of)
+
+
 def wrap_for(home: Home, sha256: str, serial: str) -> None:
     """Wrap the content key of this published file for this module, once.
 
@@ -264,6 +282,7 @@ def repositories(home: Home, held: "SqliteRegistry") -> "Repositories":
         images=image_repository(home),
         image_metadata=DirectoryStore(home.image_repository),
         artefacts=DirectoryStore(home.artefacts),
+        measured=measured(home),
     )
     found.images.timestamp()
     found.director.roots.newest()

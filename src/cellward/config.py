@@ -57,6 +57,11 @@ class Home:
         return self.root / "modules"
 
     @property
+    def measured(self) -> Path:
+        """Each module's newest boot records that were authentic."""
+        return self.root / "measured"
+
+    @property
     def authorities(self) -> Path:
         """Certificates of the two CAs; their keys are in the token."""
         return self.root / "ca"

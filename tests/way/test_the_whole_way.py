@@ -30,8 +30,9 @@ REFUSALS = [
     ("programming port", "otp.locked"),
     ("pack controller", "power.cut"),
     ("module loader", "image.hash"),
-    ("module loader", "image.hash"),
+    ("module rom", "image.hash"),
     ("module rom", "boot.tamper"),
+    ("server", "boot.record"),
 ]
 
 
@@ -61,13 +62,13 @@ def test_only_an_authentic_update_or_damage_leaves_another_bank_bootable(journal
         if refusal.before.banks != refusal.after.banks
     }
     sent = {(by, code) for by, code in REFUSALS if by == "update engine"}
-    damaged = {("module loader", "image.hash")}
+    damaged = {("module loader", "image.hash"), ("module rom", "image.hash")}
     failed = {("pack controller", "update.fell_back"), ("pack controller", "power.cut")}
     assert wrote == sent | damaged | failed
 
 
 def test_damage_costs_the_bank_then_the_app_never_the_way_back(journal: Journal) -> None:
-    one, both = (refusal for refusal in journal.refusals if refusal.refused_by == "module loader")
+    one, both = (refusal for refusal in journal.refusals if "flipped in the flash" in refusal.attack)
     assert (one.before.running, one.after.running) == ("1.4.1 in bank a", "1.4.0 in bank b")
     assert both.after.running == "nothing, contactors open"
     assert dict(journal.facts)["after recovery"].startswith("1.4.1")
@@ -81,7 +82,8 @@ def test_the_reason_of_a_fallback_is_told(journal: Journal) -> None:
 def test_the_good_update_commits_and_the_cut_one_is_completed(journal: Journal) -> None:
     assert ("security counter", "6 → 7") in journal.facts
     assert dict(journal.facts)["release 1.4.1"].startswith("encrypted")
-    assert journal.refusals[-3].before.running.startswith("1.4.1")
+    assert "proven" in dict(journal.facts)["measured boot"]
+    assert journal.refusals[-4].before.running.startswith("1.4.1")
 
 
 def test_the_page_of_results_tells_it_all_and_loads_nothing(journal: Journal) -> None:

@@ -15,6 +15,7 @@ from cellward.core.metadata import InstallResult
 from cellward.core.registration import Registration
 from cellward.rollout import inventory
 from cellward.rollout.inventory import EcuStatus, VehicleStatus
+from cellward.rollout.measured import PROVEN, Verdict
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 MAX_PORT = 65535
@@ -145,7 +146,8 @@ def revoke(home: Home, vehicle: str, as_json: bool) -> None:
 def vehicles(home: Home, as_json: bool) -> None:
     """Who runs what, as last reported, and what is ordered."""
     with bootstrap.registry(home) as held:
-        found = [inventory.status(held, vehicle_id) for vehicle_id in held.vehicle_ids()]
+        measured = bootstrap.measured(home)
+        found = [inventory.status(held, vehicle_id, measured) for vehicle_id in held.vehicle_ids()]
     if as_json:
         click.echo(json.dumps([_facts(status) for status in found], indent=2))
         return
@@ -156,7 +158,7 @@ def vehicles(home: Home, as_json: bool) -> None:
     if not found:
         click.echo("no vehicle yet: `cellward server enrol-token VEHICLE` lets one enrol")
         return
-    headings = ("vehicle, ECU", "hardware", "runs (counter)", "ordered (counter)", "last attempt")
+    headings = ("vehicle, ECU", "hardware", "runs (counter)", "ordered (counter)", "last attempt", "measured")
     table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False)
     for status in found:
         table.add_row(*_head(status), style="bold")
@@ -168,7 +170,21 @@ def vehicles(home: Home, as_json: bool) -> None:
 def _row(ecu: EcuStatus) -> tuple[str, ...]:
     runs = f"{ecu.installed.version} ({ecu.installed.release_counter})" if ecu.installed else "-"
     ordered = f"{ecu.ordered.version} ({ecu.ordered.release_counter})" if ecu.ordered else "-"
-    return f"  {ecu.ecu.ecu_id}", ecu.ecu.hardware_id, runs, ordered, _outcome(ecu.result)
+    return (
+        f"  {ecu.ecu.ecu_id}",
+        ecu.ecu.hardware_id,
+        runs,
+        ordered,
+        _outcome(ecu.result),
+        _proof(ecu.measured),
+    )
+
+
+def _proof(verdict: Verdict) -> str:
+    """Of what an app says: with its boot's number where both records are authentic."""
+    if not verdict.code:
+        return "-"
+    return f"[green]boot {verdict.boot_count}[/]" if verdict.code == PROVEN else f"[red]{verdict.code}[/]"
 
 
 def _outcome(result: InstallResult | None) -> str:
@@ -182,7 +198,7 @@ def _head(status: VehicleStatus) -> tuple[str, ...]:
     held = status.certificate
     certificate = f"cert. to {held.not_after:%Y-%m-%d}" if held and not held.revoked else "cert. revoked"
     result = _outcome(status.primary.result) if status.primary else "-"
-    return status.vehicle.vehicle_id, "", seen, certificate, result
+    return status.vehicle.vehicle_id, "", seen, certificate, result, ""
 
 
 def _facts(status: VehicleStatus) -> dict[str, object]:
@@ -208,6 +224,7 @@ def _facts(status: VehicleStatus) -> dict[str, object]:
                 "installed": ecu.installed.to_json() if ecu.installed else None,
                 "result": ecu.result.to_json() if ecu.result else None,
                 "attacks_detected": ecu.attacks_detected,
+                "measured": ecu.measured.to_json(),
             }
             for ecu in status.ecus
         ],

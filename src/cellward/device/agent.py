@@ -12,7 +12,7 @@ from cellward.core.slots import Stage
 from cellward.core.trust import Order, TrustedRepository
 from cellward.device import inventory, report, safety, verify
 from cellward.device.fetch import Fetcher
-from cellward.device.link import awake
+from cellward.device.link import UpdateLink, awake
 from cellward.device.memory import Device, Memory, ModuleEntry
 from cellward.device.update import SILENT_WATCH, Looked, Tally, Updater, Watch
 from cellward.device.verify import Hints
@@ -112,7 +112,8 @@ class Agent:
                 runs = inventory.installed(module, status)
                 if runs:
                     self._memory.set_seen(entry.serial, runs)
-                looked[entry.serial] = Looked(entry, module, status, runs)
+                records = UpdateLink(module, entry.serial).boot_records() if runs else b""
+                looked[entry.serial] = Looked(entry, module, status, runs, records)
                 self._answers_again(entry)
             except CellwardError as error:
                 self._silent(entry, error, tally)
@@ -138,7 +139,9 @@ class Agent:
             for module in self._device.modules
             for ecu in module.ecus
         }
-        body = report.manifest(self._device.vehicle, counter, now, runs, self._memory.results(), self._signer)
+        records = {f"{serial}/{Stage.APP}": found.boot_records for serial, found in looked.items()}
+        results = self._memory.results()
+        body = report.manifest(self._device.vehicle, counter, now, runs, results, self._signer, records)
         hints = verify.decode_hints(self._server.post(REPORT_PATH, body, verify.HINTS_LIMIT))
         self._watch.say(f"reported as manifest {counter}")
         return hints

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from cellward.core import wire
+from cellward.core import bootrecord, wire
 from cellward.core.errors import Code, ModuleRefused
 from cellward.core.slots import Stage
 from cellward.ports.module import Module, ModuleStatus, Outcome
@@ -41,8 +41,13 @@ class UpdateLink:
             raise
 
     def boot_records(self) -> bytes:
-        """The ROM's and the loader's, as they measured this boot; only the app tells."""
-        return self._dialogue.ask(Request.BOOT_RECORD)
+        """The ROM's and the loader's, as they measured this boot; only the app tells, and it may be lying:
+        empty for an app that will not, or tells something else."""
+        try:
+            records = self._dialogue.ask(Request.BOOT_RECORD)
+        except ModuleRefused:
+            return b""
+        return records if len(records) == bootrecord.PAIR_SIZE else b""
 
     def enter(self) -> Identity:
         """Bring the module into its update engine, with nothing begun there: the loader's, or where no

@@ -6,6 +6,7 @@ Every cycle begins with one and, when something was tried, ends with one, also a
 
 import unicodedata
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -77,11 +78,19 @@ def manifest(
     installed: Mapping[str, Installed | None],
     results: Mapping[str, Result],
     signer: Signer,
+    boot_records: Mapping[str, bytes] | None = None,
 ) -> bytes:
-    """The signed manifest: one report for each ECU of `installed`, and the Primary's own."""
+    """The signed manifest: one report for each ECU of `installed`, and the Primary's own. `boot_records`
+    are forwarded as the apps forward them: nobody here could verify them."""
     ecus: dict[str, Installed | None] = {vehicle: None, **installed}
     reports = tuple(
-        _signed(_report(ecu_id, counter, now, runs, results.get(ecu_id)), signer)
+        _signed(
+            replace(
+                _report(ecu_id, counter, now, runs, results.get(ecu_id)),
+                boot_records=(boot_records or {}).get(ecu_id, b""),
+            ),
+            signer,
+        )
         for ecu_id, runs in ecus.items()
     )
     return encode_manifest(_signed(Manifest(vehicle, counter, now, reports), signer))

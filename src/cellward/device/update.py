@@ -47,6 +47,7 @@ class Looked:
     module: Module
     status: ModuleStatus
     installed: Mapping[Stage, Installed]
+    boot_records: bytes = b""  # as the app forwards them; empty without an app
 
     def owns(self, ecu_id: str) -> bool:
         return any(ecu.ecu_id == ecu_id for ecu in self.entry.ecus)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from cellward.core.errors import Code, FormatRefused, PolicyRefused, TrustRefused
@@ -21,6 +21,7 @@ from cellward.core.metadata import (
 )
 from cellward.core.slots import HARDWARE, Stage
 from cellward.ports.registry import Certificate, Registry, Report, Token, Vehicle
+from cellward.rollout.measured import Measured, Verdict
 
 TOKEN_LIFETIME = timedelta(days=7)
 TOKEN_BYTES = 32
@@ -159,13 +160,15 @@ def _content(manifest: Manifest) -> bytes:
 
 @dataclass(frozen=True)
 class EcuStatus:
-    """`ordered` is None without an order; the rest is what was reported last."""
+    """`ordered` is None without an order; the rest is what was reported last. `measured` is an app's
+    alone: whether what it says of its module is proven."""
 
     ecu: Ecu
     ordered: Target | None
     installed: Installed | None
     result: InstallResult | None
     attacks_detected: str
+    measured: Verdict = field(default_factory=Verdict)
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,7 @@ class VehicleStatus:
     ecus: tuple[EcuStatus, ...]
 
 
-def status(registry: Registry, vehicle_id: str) -> VehicleStatus:
+def status(registry: Registry, vehicle_id: str, measured: Measured | None = None) -> VehicleStatus:
     """Raises PolicyRefused (vehicle.unknown)."""
     vehicle = known_vehicle(registry, vehicle_id)
     orders = {order.ecu_id: order.target for order in registry.orders(vehicle_id)[1]}
@@ -196,11 +199,18 @@ def status(registry: Registry, vehicle_id: str) -> VehicleStatus:
                 report.installed if report else None,
                 report.result if report else None,
                 report.attacks_detected if report else "",
+                _measured(ecu, manifest, measured),
             )
         )
     certificate = next(iter(registry.certificates(vehicle_id)), None)
     primary = manifest.report(vehicle_id) if manifest else None
     return VehicleStatus(vehicle, certificate, last.received if last else None, primary, tuple(ecus))
+
+
+def _measured(ecu: Ecu, manifest: Manifest | None, measured: Measured | None) -> Verdict:
+    if measured is None or manifest is None or ecu.stage != Stage.APP:
+        return Verdict()
+    return measured.judge(manifest, ecu.ecu_id.partition("/")[0])
 
 
 def known_vehicle(registry: Registry, vehicle_id: str) -> Vehicle:

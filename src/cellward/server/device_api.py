@@ -18,6 +18,7 @@ from cellward.ports.store import RangedStore, Store
 from cellward.publish.director import Director
 from cellward.publish.images import ImageRepository
 from cellward.rollout import inventory
+from cellward.rollout.measured import PROVEN, Measured
 from cellward.server import artefacts
 from cellward.server.app import application
 from cellward.server.lane import Lane
@@ -38,6 +39,7 @@ class Repositories:
     images: ImageRepository
     image_metadata: Store
     artefacts: RangedStore
+    measured: Measured
 
 
 class DeviceApi:
@@ -87,7 +89,11 @@ class DeviceApi:
     def _report(self, peer: Peer, body: bytes) -> dict[str, dict[str, int]]:
         certificate, vehicle = self._vehicle(peer)
         now = self._clock()
-        inventory.accept_report(self._it.registry, certificate, vehicle, body, now)
+        manifest = inventory.accept_report(self._it.registry, certificate, vehicle, body, now)
+        for serial, verdict in self._it.measured.note(manifest).items():
+            if verdict.code not in ("", PROVEN):
+                said = f"expected {verdict.expected}, found {verdict.found}"
+                logger.warning("module %s is not what it says [%s]: %s", serial, verdict.code, said)
         issue = self._it.director.current(vehicle, now)
         root = self._it.director.roots.newest().signed.version
         return {"director": {"root": root, "timestamp": issue.version}, "image": self._image_versions(now)}

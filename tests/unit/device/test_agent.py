@@ -233,12 +233,12 @@ def test_root_rotation_reaches_an_idle_vehicle(pack: Pack) -> None:
         assert pack.memory.trusted(repository, pack.factory).version(Role.ROOT) == 2
 
 
-def test_an_idle_cycle_asks_for_two_digests_and_writes_nothing(pack: Pack) -> None:
+def test_an_idle_cycle_asks_for_digests_and_records_and_writes_nothing(pack: Pack) -> None:
     pack.cycle()
     pack.module.asked = []
     operations = pack.module.operations
     pack.cycle()
-    assert pack.module.asked == [Request.DIGEST] * 2
+    assert pack.module.asked == [Request.DIGEST, Request.DIGEST, Request.BOOT_RECORD]
     assert pack.module.operations == operations
 
 

@@ -9,10 +9,12 @@ import pytest
 
 from cellward.core.errors import Code
 from cellward.core.metadata import parse_timestamp
+from cellward.rollout.measured import Measured
 from cellward.rollout.orders import order
 from cellward.server.device_api import DeviceApi, Repositories
 from cellward.server.lane import Lane
 from cellward.server.requests import Peer
+from tests.fakes.store import MemoryStore
 from tests.support.asgi import Client
 from tests.support.maker import NOW, Hand, Maker, enrol, manifest, signed_image
 
@@ -36,6 +38,7 @@ class World:
             self.maker.images,
             self.maker.metadata,
             self.maker.artefacts,
+            Measured(lambda serial: None, MemoryStore(), lambda installed: None),
         )
         self.client = Client(DeviceApi(repositories, self.lane, self.clock).app(), PEER)
 

@@ -96,7 +96,10 @@ class Intruder:
             module.flip_bit(bank, self._hardware.app.offset + app.length // 2, 5)
             module.advance(LOOK_MS)
             _told(attack, Code.BOOT_INTEGRITY, module.reports())
-            told = _told(attack, code, module.reset())[0]
+            events = _told(attack, code, module.reset())
+            told = next((event for event in events if event.bank == bank), None)
+            if told is None:
+                raise Unexpected(attack, f"{code} of bank {bank}", "of the other alone")
         self._attacker.note(attack, f"module {told.where}", _said(told), before, "one bank is damaged", runs)
 
     def opens_the_case(self, attack: str) -> None:

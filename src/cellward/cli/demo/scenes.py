@@ -1,15 +1,18 @@
 """What the demo shows, scene by scene: each a plain sequence, in the order of the data's way."""
 
+import json
 import re
 from collections.abc import Callable
+from typing import Any
 
 from cellward.cli.demo.attacker import NOTHING, Attacker
 from cellward.cli.demo.intruder import Intruder
 from cellward.cli.demo.journal import Actor
-from cellward.cli.demo.stage import Stage, Unexpected
+from cellward.cli.demo.stage import Said, Stage, Unexpected
 from cellward.core.errors import Code
 from cellward.core.slots import BMS_M33, BMS_M33_18S
 from cellward.core.slots import Stage as Slot
+from cellward.rollout.measured import PROVEN
 
 KEYS_SAID = "eight roles, none of which can be read out"
 PACK = "PACK-0001"
@@ -113,6 +116,20 @@ class Scenes:
         if (before.counter, after.counter) != (6, 7) or "1.4.0" not in after.running:
             raise Unexpected("update to 1.4.0", "1.4.0 running, counter 6 to 7", str(after))
         self._stage.journal.facts.append(("security counter", f"{before.counter} → {after.counter}"))
+        proof = self._measured("compare what was measured at boot with what the app says")
+        if proof["code"] != PROVEN:
+            raise Unexpected("measured boot", "records of the registered keys", proof["found"])
+        said = f"boot {proof['boot_count']}, proven with the registered keys"
+        self._stage.journal.facts.append(("measured boot", said))
+
+    def _measured(self, name: str) -> dict[str, Any]:
+        """What the server makes of the records that the app forwarded last."""
+        told = self._stage.run(
+            Actor.SERVER, name, "server", "vehicles", "--json", said="ROM's and loader's records"
+        )
+        (app,) = (ecu for ecu in json.loads(told)[0]["ecus"] if ecu["ecu_id"] == f"{SERIAL}/{Slot.APP}")
+        measured: dict[str, Any] = app["measured"]
+        return measured
 
     def _old_image(self) -> None:
         self._order("loader-1.3.0", "app-1.3.0")
@@ -189,7 +206,7 @@ class Scenes:
         """The bank of the last update goes, then the one before it; what is left is the signed way in."""
         runs = self._attacker.state().running
         self._intruder.flips_a_bit_in_flash("one bit of app 1.4.1 flipped in the flash", "1.4.0 in bank b")
-        self._intruder.flips_a_bit_in_flash("one bit of app 1.4.0 flipped as well", NOTHING)
+        self._intruder.flips_a_bit_in_flash("one bit of app 1.4.0 flipped in the flash as well", NOTHING)
         self._poll("the next poll: the ROM's recovery takes the signed release")
         after = self._attacker.state()
         if "1.4.1" not in after.running or after.running == NOTHING:
@@ -198,6 +215,13 @@ class Scenes:
 
     def _tamper(self) -> None:
         self._intruder.opens_the_case("the case of the module opened")
+        before, attack = self._attacker.state(), "a module without its secret vouches for itself"
+        self._poll("the pack reports it")
+        proof = self._measured(attack)
+        if proof["code"] != Code.BOOT_RECORD:
+            raise Unexpected(attack, Code.BOOT_RECORD, proof["code"])
+        said = Said(proof["code"], "", proof["expected"], proof["found"], "")
+        self._attacker.note(attack, "server", said, before)
         self._stage.journal.facts.append(("at the end", "secret destroyed, contactors open, pack watched"))
 
     def _release(self, version: str, counter: int, loader: str, app: str, *, encrypt: bool = False) -> None:

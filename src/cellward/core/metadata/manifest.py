@@ -30,6 +30,7 @@ from cellward.core.metadata.target import (
 MAX_ECUS = 256
 MAX_DETAIL = 1024
 _CODE = re.compile(r"[a-z0-9_]{1,40}(?:\.[a-z0-9_]{1,40})?", re.ASCII)
+_BOOT_RECORDS = re.compile(r"[0-9a-f]{352}", re.ASCII)  # core.bootrecord.PAIR_SIZE bytes
 _DER_HEX = re.compile(r"(?:[0-9a-f]{2}){8,72}", re.ASCII)
 
 
@@ -106,7 +107,8 @@ class _Signed(ABC):
 
 @dataclass(frozen=True)
 class EcuReport(_Signed):
-    """One ECU's version report. `attacks_detected` names the refusal that looks like an attack."""
+    """One ECU's version report. `attacks_detected` names the refusal that looks like an attack;
+    `boot_records` are the pair that a module's app forwards, empty for all others."""
 
     ecu_id: str
     counter: int
@@ -114,9 +116,12 @@ class EcuReport(_Signed):
     installed: Installed | None = None
     result: InstallResult | None = None
     attacks_detected: str = ""
+    boot_records: bytes = field(default=b"", repr=False)
 
     def to_json(self) -> Json:
+        records = {"boot_records": self.boot_records.hex()} if self.boot_records else {}
         return {
+            **records,
             "ecu_id": self.ecu_id,
             "counter": self.counter,
             "time": format_time(self.time),
@@ -194,6 +199,9 @@ def _report(envelope: Fields, ecu_id: str) -> EcuReport:
         installed=_installed(installed) if installed else None,
         result=_result(result) if result else None,
         attacks_detected=signed.text("attacks_detected", limit=MAX_DETAIL),
+        boot_records=bytes.fromhex(signed.text("boot_records", _BOOT_RECORDS))
+        if "boot_records" in signed
+        else b"",
         signatures=_signatures(envelope),
     )
     if report.ecu_id != ecu_id:

@@ -51,6 +51,18 @@ def test_there_and_back() -> None:
     assert verified.counter == 12
 
 
+def test_boot_records_go_with_the_report_of_an_app_or_not_at_all() -> None:
+    records = bytes(range(176))
+    report = report_signed(replace(REPORTS[0], boot_records=records))
+    data = encode_manifest(signed(Manifest(VEHICLE, 12, NOW, (report,))))
+    found = verify_manifest(data, KEY, VEHICLE, 11).report(APP.ecu_id)
+    assert found is not None
+    assert found.boot_records == records
+    assert b"boot_records" not in DATA
+    with pytest.raises(FormatRefused):
+        encode_manifest(signed(Manifest(VEHICLE, 12, NOW, (replace(report, boot_records=records[1:]),))))
+
+
 def test_the_form_of_the_document() -> None:
     """docs/formats/uptane.md, "Vehicle manifest"; signed as TUF signs: over canonical JSON."""
     tree = json.loads(DATA)
