@@ -38,6 +38,13 @@ check: setup-test ## style, types, import rules and generated files; under a min
 bench: setup-test ## every table in bench/, each with its reference measured in the same run
 	@for bench in $(BENCHES); do $(BIN)/python "$$bench"; done
 
+.PHONY: lab
+lab: setup-test ## the laboratory's samples: faults, power cuts, leakage; pages and JUnit in build/lab
+	@mkdir -p build/lab
+	@for campaign in faults powercut leakage; do \
+	  $(BIN)/cellward lab $$campaign --smoke --html build/lab/$$campaign.html --junit build/lab/$$campaign.xml; \
+	done
+
 SECONDS ?= 60
 .PHONY: fuzz
 fuzz: setup-test ## the firmware's parsers under libFuzzer for SECONDS (60), each input compared with Python
@@ -66,7 +73,7 @@ setup-demo setup-test: setup-%:
 .PHONY: clean
 clean: ## remove what was built and cached, keep .venv
 	$(MAKE) -s -C firmware clean
-	rm -rf dist report.html .coverage
+	rm -rf build dist report.html .coverage
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find src tests bench tools firmware -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
