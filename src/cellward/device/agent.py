@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cellward.core import trust
-from cellward.core.errors import CellwardError, Code, PolicyRefused
+from cellward.core.errors import CellwardError, Code, ModuleRefused, PolicyRefused
 from cellward.core.metadata import Assignment, Factory, Repository
-from cellward.core.slots import Stage
+from cellward.core.slots import Lifecycle, Stage
 from cellward.core.trust import Order, TrustedRepository
 from cellward.device import inventory, report, safety, verify
 from cellward.device.fetch import Fetcher
@@ -16,13 +16,14 @@ from cellward.device.link import UpdateLink, awake
 from cellward.device.memory import Device, Memory, ModuleEntry
 from cellward.device.update import SILENT_WATCH, Looked, Tally, Updater, Watch
 from cellward.device.verify import Hints
-from cellward.ports.module import Module, ModuleStatus
+from cellward.ports.module import Module, ModuleStatus, Outcome
 from cellward.ports.signer import Signer
 from cellward.ports.transport import Transport
 
 REPORT_PATH = "/v1/report"
-# Results that say only that a module did not answer: forgotten when it does.
+# Results that say only how a module was found: forgotten when it is found otherwise.
 SILENT = (Code.MODULE_ABSENT, Code.MODULE_BUSY, Code.LINK_FRAME, Code.LINK_SILENT)
+FOUND = (*SILENT, Code.BANK_NONE_GOOD, Code.TAMPER)
 
 Connect = Callable[[str], AbstractContextManager[Module]]
 
@@ -114,7 +115,7 @@ class Agent:
                     self._memory.set_seen(entry.serial, runs)
                 records = UpdateLink(module, entry.serial).boot_records() if runs else b""
                 looked[entry.serial] = Looked(entry, module, status, runs, records)
-                self._answers_again(entry)
+                self._as_found(entry, status)
             except CellwardError as error:
                 self._silent(entry, error, tally)
         return looked
@@ -123,12 +124,16 @@ class Agent:
         tally.refusals.append(error)
         self._memory.set_results({ecu.ecu_id: report.refused(error) for ecu in entry.ecus})
 
-    def _answers_again(self, entry: ModuleEntry) -> None:
-        results = self._memory.results()
-        last = {ecu.ecu_id: results.get(ecu.ecu_id) for ecu in entry.ecus}
-        self._memory.set_results(
-            {ecu_id: None for ecu_id, r in last.items() if r and r.result.code in SILENT}
-        )
+    def _as_found(self, entry: ModuleEntry, status: ModuleStatus) -> None:
+        """It answers. What it is in otherwise is said with its ECUs, unless an attempt that failed says
+        more; nothing is refused by it."""
+        condition, results = _condition(status), self._memory.results()
+        replaced = (*FOUND, report.DONE) if condition else FOUND
+        said = report.refused(condition) if condition else None
+        for ecu in entry.ecus:
+            last = results.get(ecu.ecu_id)
+            if last.result.code in replaced if last else condition:
+                self._memory.set_results({ecu.ecu_id: said})
 
     def _report(self, looked: Mapping[str, Looked], now: datetime) -> Hints:
         counter = self._memory.next_counter()
@@ -208,6 +213,27 @@ def _same_module(entry: ModuleEntry, status: ModuleStatus) -> ModuleStatus:
             advice="enrol the vehicle again after a module was swapped",
         )
     return status
+
+
+def _condition(status: ModuleStatus) -> CellwardError | None:
+    """In which a module does not drive a pack, in words for the report."""
+    subject = f"module {status.serial}"
+    if status.lifecycle is Lifecycle.TAMPERED:
+        return ModuleRefused(
+            Code.TAMPER,
+            subject,
+            expected="a module that nobody tampered with",
+            found="its secret destroyed, contactors open for good",
+        )
+    if status.outcome is Outcome.RECOVERY:
+        return ModuleRefused(
+            Code.BANK_NONE_GOOD,
+            subject,
+            expected="a bank that is good",
+            found="the ROM's recovery: no app, contactors open",
+            advice="order loader and app",
+        )
+    return None
 
 
 def _counters(looked: Mapping[str, Looked]) -> dict[str, int]:

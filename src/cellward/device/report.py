@@ -48,6 +48,7 @@ ATTACKS: dict[Code, str] = {
     Code.IMAGE_HARDWARE: "arbitrary software, wrong hardware",
     Code.TLS_SERVER: "another server",
     Code.FLASH_READBACK: "tampered link or flash",
+    Code.TAMPER: "tampered module",
 }
 
 

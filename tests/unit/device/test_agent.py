@@ -9,7 +9,7 @@ import pytest
 from cellward.core.banks import State
 from cellward.core.errors import Code, Refused, Unavailable
 from cellward.core.metadata import Assignment, Ecu, Repository, Role, encode_factory
-from cellward.core.slots import Stage
+from cellward.core.slots import BMS_M33, OTP_LIFECYCLE, Lifecycle, Stage
 from cellward.device.agent import Agent
 from cellward.device.memory import Device, Memory, ModuleEntry
 from cellward.ports.module import Outcome
@@ -144,6 +144,44 @@ def test_another_release_after_a_fallback(pack: Pack) -> None:
     pack.module.selftest_passes = True
     pack.release("1.4.1", 7)
     assert pack.cycle().installed[APP] == "1.4.1"
+
+
+def test_recovery_is_reported_until_it_is_over(pack: Pack) -> None:
+    pack.module.banks[0][BMS_M33.app.offset + 0x300] ^= 1
+    pack.module.reset()
+    assert pack.cycle().refusal is None  # the module's condition, and nobody's refusal
+    report = pack.manifests[-1].report(APP)
+    assert report is not None
+    assert report.installed is None
+    assert report.result is not None
+    assert (report.result.code, report.attacks_detected) == ("bank.none_good", "")
+    assert "contactors open" in report.result.found
+    pack.release("1.4.0", 7)
+    assert pack.cycle().outcome == "updated"
+    assert pack.told(APP) == "ok"
+
+
+def test_tampering_is_reported_as_an_attack(pack: Pack) -> None:
+    start = OTP_LIFECYCLE.offset
+    pack.cycle()
+    pack.module.fuses[start : start + 4] = Lifecycle.TAMPERED.fuses.to_bytes(4, "little")
+    assert pack.cycle().refusal is None
+    report = pack.manifests[-1].report(LOADER)
+    assert report is not None
+    assert report.installed is not None  # it goes on watching
+    assert report.attacks_detected == "tampered module: boot.tamper"
+
+
+def test_a_failed_attempt_is_not_hidden_by_the_recovery_it_led_to(pack: Pack) -> None:
+    pack.release("1.4.0", 7)
+    pack.module.selftest_passes = False
+    pack.refused(Code.UPDATE_FELL_BACK)
+    pack.order()
+    pack.module.banks[0][BMS_M33.app.offset + 0x300] ^= 1
+    pack.module.reset()
+    pack.cycle()
+    assert pack.module.status().outcome is Outcome.RECOVERY
+    assert pack.told(APP) == "update.fell_back"
 
 
 def test_a_module_in_recovery_gets_both_stages(pack: Pack) -> None:
