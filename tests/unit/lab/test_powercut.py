@@ -445,6 +445,7 @@ def test_a_journal_is_gone_on_with_and_belongs_to_one_campaign(tmp_path: Path) -
 def test_the_command_says_what_broke_in_one_line(tmp_path: Path) -> None:
     arguments = ["powercut", "--naive", "--smoke", "--cores", "1", "--json"]
     arguments += ["--html", str(tmp_path / "cuts.html"), "--junit", str(tmp_path / "cuts.xml")]
+    arguments += ["--results", str(tmp_path / "cuts.jsonl")]
     done = CliRunner().invoke(lab, arguments)
     assert isinstance(done.exception, CellwardError)
     assert done.exception.code is Code.POWER_CUT
@@ -454,3 +455,6 @@ def test_the_command_says_what_broke_in_one_line(tmp_path: Path) -> None:
     assert told["rate"] > 0
     assert 'failures="1"' in (tmp_path / "cuts.xml").read_text()
     assert "</html>" in (tmp_path / "cuts.html").read_text()
+    kept = (tmp_path / "cuts.jsonl").read_bytes()
+    assert json.loads(CliRunner().invoke(lab, arguments).stdout)["cuts"] == told["cuts"]
+    assert (tmp_path / "cuts.jsonl").read_bytes() == kept  # all of it was there

@@ -2,7 +2,6 @@
 
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -89,8 +88,8 @@ class Result:
     job: int
     scenario: str
     cuts: int = 0
-    outcomes: dict[str, int] = field(default_factory=Counter)  # of the boot after the cut
-    variants: dict[str, int] = field(default_factory=Counter)
+    outcomes: dict[str, int] = field(default_factory=dict)  # of the boot after the cut
+    variants: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     worst: dict[int, str] = field(default_factory=dict)  # by operation, for the picture
     twice: int = 0  # of the cuts, those whose boot was cut as well
