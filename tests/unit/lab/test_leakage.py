@@ -6,6 +6,7 @@ import re
 import statistics
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,7 +17,9 @@ import unicorn as untyped_unicorn
 from click.testing import CliRunner
 
 from cellward.cli.lab import lab
+from cellward.core import ladder, vault
 from cellward.core.errors import CellwardError, Code
+from cellward.core.slots import OTP_DEVICE_SECRET, DataPage
 from cellward.lab.leakage import module, report
 from cellward.lab.leakage.campaign import Job, Plan, Result, Worker, execute, is_division, plan_jobs
 from cellward.lab.leakage.runner import Options, Summary, Verdict, campaign_of, run
@@ -25,7 +28,11 @@ from cellward.lab.leakage.subject import Firmware, random_match
 from cellward.lab.leakage.target import read_target
 from cellward.lab.leakage.tracer import STREAMS, WINDOWS, Channel, Tracer, compile_tracer
 from cellward.lab.pool import quiet
+from cellward.lab.powercut.bench import Bench
+from cellward.lab.powercut.scenarios import Vault as VaultLife
 from cellward.lab.routines import MODULE_RAM, Elf
+from cellward.ports.module import Outcome
+from cellward.vbms.bench import VirtualModule
 from tests.firmware.rig import built
 from tests.unit.lab import mutated
 from tests.unit.lab.mutated import EXAMPLES
@@ -269,6 +276,27 @@ def test_nor_do_those_with_a_scalar(worker: Worker, name: str) -> None:
     verdict = verdict_of(worker, 1, named(worker.firmware[1], name), 2)
     assert (verdict.leaks, verdict.wrong) == (False, 0)
     assert verdict.counts[Channel.STEPS] > 4_000_000
+
+
+def test_a_whole_boot_executes_the_same_number_for_every_device_secret(tmp_path: Path) -> None:
+    """What runs between the routines as well: ROM, loader and app, from reset until the app settles."""
+    bench, scenario = Bench(tmp_path, None), VaultLife(1)
+    scenario.prepare(bench)
+    counted = []
+    for secret in (bytes(range(32)), bytes(32), Random(1).randbytes(32)):
+        key = ladder.derive(secret).vault
+        block = vault.encode(vault.Name.CALIBRATION, key, vault.Block(1, 1, scenario.values[0]), b"n" * 16)
+        bench.burn(OTP_DEVICE_SECRET, secret)
+        bench.write_data(DataPage.VAULT_CALIBRATION, block)
+        before = bench.image()
+        with closing(VirtualModule(bench.path, entropy=lambda: 0, exact=True)) as virtual:
+            (boot,) = virtual.power_on()
+            assert (boot.events, virtual.status().outcome) == ((), Outcome.RUNNING)
+            assert virtual.machine.counter is not None
+            counted.append(virtual.machine.counter.by_region)
+        bench.load(before)
+    assert counted[0] == counted[1] == counted[2]
+    assert counted[0]["rom"] > 20_000_000
 
 
 def test_each_binary_has_its_secrets() -> None:
