@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # tools/wheel_check.sh WHEEL: installs the wheel with its extra `module` into a new environment outside the
-# tree and boots a module from it, with no ARM compiler on PATH. Shows that the wheel is complete.
+# tree and boots a module from it, with no ARM compiler on PATH; then the extra `lab`, and cuts the power.
+# Shows that the wheel is complete.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 wheel=$(realpath "$1")
@@ -46,4 +47,11 @@ cellward module provision --state m1.module --firmware-key firmware.pem --loader
 inside cellward module boot --state m1.module
 inside cellward module boot --state m1.module --json >"$work/boot.json"
 grep -q '"outcome": "running"' "$work/boot.json"
+
+inside cellward lab powercut --smoke --scenario revert >"$work/without" 2>&1 && exit 1
+grep -q 'install cellward\[lab\]' "$work/without"
+"$python" -m pip install -qq --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+  --requirement requirements/lab.txt
+"$python" -m pip install -qq --disable-pip-version-check --no-index "cellward[lab] @ file://$wheel"
+inside cellward lab powercut --smoke --scenario revert >>"$work/log"
 echo "wheel-check: $(basename "$wheel") boots a module outside the tree, without a compiler"
