@@ -15,10 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from cellward.core import wire
 from cellward.core.banks import State
+from cellward.core.bootrecord import RecordKeys, verify
 from cellward.core.errors import CODE_OF_STATUS, STATUS_OK, Code, ModuleRefused
 from cellward.core.image import Version, build, decode
 from cellward.core.image.encryption import encrypt, wrap
-from cellward.core.ladder import derive, update_public_key
+from cellward.core.ladder import derive, registered, update_public_key
 from cellward.core.revocation import Quorum, Revocation, raw_signature
 from cellward.core.slots import (
     BANKS,
@@ -221,6 +222,20 @@ def test_who_answers(talk: Talk) -> None:
     talk.done(Request.ENTER_UPDATE)
     loader = Identity(Answerer.LOADER, "a", Lifecycle.PRODUCTION, 6, 0b100, MAX_DATA, "M0001", POINT)
     assert talk.identity() == loader
+
+
+def test_what_was_measured_at_boot(talk: Talk) -> None:
+    """ROM's and loader's word, under the keys that the plant registered; each boot counts."""
+    keys = RecordKeys(registered(SECRET).rom_record, registered(SECRET).loader_record)
+    seen = verify(talk.done(Request.BOOT_RECORD), keys, None)
+    for record, stage in ((seen.rom, Stage.LOADER), (seen.loader, Stage.APP)):
+        assert (record.lifecycle, record.bank, record.counter) == (Lifecycle.PRODUCTION, 0, 6)
+        assert (record.version, record.digest) == (Version(1, 3, 0), decode(OLD[stage]).digest)
+    assert verify(talk.done(Request.BOOT_RECORD), keys, seen) == seen
+    talk.done(Request.RESTART)
+    assert verify(talk.done(Request.BOOT_RECORD), keys, seen).boot_count == seen.boot_count + 1
+    talk.done(Request.ENTER_UPDATE)
+    talk.refused(Code.LINK_STATE, Request.BOOT_RECORD)
 
 
 def test_what_lies_in_the_banks(talk: Talk) -> None:

@@ -31,6 +31,8 @@ REFUSALS = [
     ("pack controller", "power.cut"),
     ("module loader", "image.hash"),
     ("module rom", "image.hash"),
+    ("pack controller", "image.key_revoked"),
+    ("update engine", "image.key_revoked"),
     ("module rom", "boot.tamper"),
     ("server", "boot.record"),
 ]
@@ -83,7 +85,8 @@ def test_the_good_update_commits_and_the_cut_one_is_completed(journal: Journal) 
     assert ("security counter", "6 → 7") in journal.facts
     assert dict(journal.facts)["release 1.4.1"].startswith("encrypted")
     assert "proven" in dict(journal.facts)["measured boot"]
-    assert journal.refusals[-4].before.running.startswith("1.4.1")
+    assert "RSA-3072 in force" in dict(journal.facts)["firmware key"]
+    assert journal.refusals[-6].before.running.startswith("1.4.1")
 
 
 def test_the_page_of_results_tells_it_all_and_loads_nothing(journal: Journal) -> None:

@@ -18,6 +18,7 @@ KEYS_SAID = "eight roles, none of which can be read out"
 PACK = "PACK-0001"
 SERIAL = "M0001"
 MODULE = "m1.module"
+SECOND = "firmware-2"
 HARDWARE = BMS_M33.name
 OTHER_HARDWARE = BMS_M33_18S.name
 
@@ -53,6 +54,7 @@ class Scenes:
             ("The programming cable, at a module that is closed", self._cable),
             ("A power cut in mid-flash", self._power_cut),
             ("A cell of the flash flips under the running app", self._damage),
+            ("The firmware key is exchanged, ECDSA for RSA, and the old one revoked", self._rotation),
             ("The case is opened", self._tamper),
         )
 
@@ -60,6 +62,14 @@ class Scenes:
         self._stage.run(Actor.MAKER, "make the keys inside the token", "keys", "init", said=KEYS_SAID)
         self._stage.run(
             Actor.MAKER, "export the public firmware key", "keys", "export", "firmware", "-o", "firmware.pem"
+        )
+        self._stage.run(
+            *(Actor.MAKER, "make a second firmware key, RSA-3072", "keys", "new", "firmware"),
+            *("--name", SECOND, "--algorithm", "rsa-3072"),
+            said="for the day the first one must go",
+        )
+        self._stage.run(
+            Actor.MAKER, "export the second firmware key", "keys", "export", SECOND, "-o", f"{SECOND}.pem"
         )
         self._stage.run(Actor.MAKER, "export the public root key", "keys", "export", "root", "-o", "root.pem")
         self._stage.run(Actor.MAKER, "lay out the example firmware", "module", "firmware", "build")
@@ -77,6 +87,7 @@ class Scenes:
             Actor.MODULE,
             "burn keys and identity, write the first images, close",
             *("module", "provision", "--state", MODULE, "--firmware-key", "firmware.pem"),
+            *("--firmware-key", f"{SECOND}.pem"),
             *("--loader", "loader-1.3.0.img", "--app", "app-1.3.0.img"),
             *("--root-key", "root.pem", "--register", "m1.registration"),
         )
@@ -178,7 +189,7 @@ class Scenes:
 
     def _power_cut(self) -> None:
         """Of an encrypted release: its content key is wrapped for the module when it is ordered."""
-        self._release("1.4.1", 7, "loader-1.4.0.elf", "app-1.4.0.elf", encrypt=True)
+        self._release("1.4.1", 7, "loader-1.4.0.elf", "app-1.4.0.elf", "--encrypt")
         self._stage.run(
             Actor.ATTACKER,
             "order a power cut in the 40th flash operation",
@@ -213,6 +224,33 @@ class Scenes:
             raise Unexpected("recovery", runs, str(after))
         self._stage.journal.facts.append(("after recovery", after.running))
 
+    def _rotation(self) -> None:
+        self._release("1.4.2", 7, "loader-1.4.0.elf", "app-1.4.0.elf", "--key", SECOND)
+        self._poll("an update signed by the second slot's key")
+        file = "firmware.revocation"
+        self._stage.run(
+            *(Actor.MAKER, "revoke the first key with the root key", "keys", "revoke-slot"),
+            *("firmware.pem", "-o", file),
+        )
+        self._stage.run(
+            *(Actor.CONTROLLER, "hand the revocation over", "module", "revoke"),
+            *("--state", MODULE, "--revocation", file),
+        )
+        self._stage.run(Actor.MODULE, "the next boot burns the fuse", "module", "reset", "--state", MODULE)
+        told = self._stage.run(
+            *(Actor.MODULE, "ask for the fuses", "module", "status", "--state", MODULE, "--json"),
+            said="slot key 0 is revoked, for good",
+        )
+        if json.loads(told)["revoked"] != 1:
+            raise Unexpected("revocation", "slot key 0 revoked", f"{json.loads(told)['revoked']:#b}")
+        self._order("loader-1.4.1", "app-1.4.1")
+        self._attacker.by_update("a release of the revoked key, ordered", Code.IMAGE_KEY_REVOKED)
+        old = {Slot.LOADER: "loader-1.4.0.img", Slot.APP: "app-1.4.0.img"}
+        attack = "a release of the revoked key, past the controller"
+        self._intruder.sends(attack, old, Code.IMAGE_KEY_REVOKED)
+        self._order("loader-1.4.2", "app-1.4.2")
+        self._stage.journal.facts.append(("firmware key", "ECDSA P-256 revoked, RSA-3072 in force"))
+
     def _tamper(self) -> None:
         self._intruder.opens_the_case("the case of the module opened")
         before, attack = self._attacker.state(), "a module without its secret vouches for itself"
@@ -224,10 +262,10 @@ class Scenes:
         self._attacker.note(attack, "server", said, before)
         self._stage.journal.facts.append(("at the end", "secret destroyed, contactors open, pack watched"))
 
-    def _release(self, version: str, counter: int, loader: str, app: str, *, encrypt: bool = False) -> None:
-        """Sign, publish and order both images."""
-        self._sign(loader, Slot.LOADER, version, counter, encrypt=encrypt)
-        self._sign(app, Slot.APP, version, counter, encrypt=encrypt)
+    def _release(self, version: str, counter: int, loader: str, app: str, *how: str) -> None:
+        """Sign, publish and order both images; `how` are further options of `image sign`."""
+        self._sign(loader, Slot.LOADER, version, counter, *how)
+        self._sign(app, Slot.APP, version, counter, *how)
         images = (f"loader-{version}.img", f"app-{version}.img")
         self._stage.run(Actor.MAKER, f"publish {version}", "repo", "publish", *images)
         self._order(f"loader-{version}", f"app-{version}")
@@ -238,17 +276,16 @@ class Scenes:
         slot: Slot,
         version: str,
         counter: int,
+        *how: str,
         hardware: str = HARDWARE,
         output: str = "",
-        *,
-        encrypt: bool = False,
     ) -> None:
         self._stage.run(
             Actor.MAKER,
-            f"sign{' and encrypt' if encrypt else ''} {firmware} as {version}",
+            f"sign{' and encrypt' if '--encrypt' in how else ''} {firmware} as {version}",
             *("image", "sign", f"build/{firmware}", "--stage", slot, "--version", version),
             *("--counter", f"{counter}", "--hardware", hardware, "-o", output or f"{slot}-{version}.img"),
-            *(("--encrypt",) if encrypt else ()),
+            *how,
         )
 
     def _order(self, *images: str) -> None:
