@@ -89,25 +89,34 @@ class Library:
 
     def __init__(self, symbols: Iterable[Symbols]) -> None:
         self._models: dict[int, Callable[[Probe], Call | Answer | None]] = {}
+        self._dead: dict[int, tuple[int, ...]] = {}
         self._effects: dict[tuple[Any, ...], Effect] = {}
         self._answers: dict[tuple[bytes, ...], int] = {}
         self._powers: dict[tuple[bytes, bytes, bytes], bytes] = {}
         self._hashes: dict[bytes, Any] = {INITIAL: hashlib.sha256()}
         self.learned = 0
         for file in symbols:
-            for name, model in (
-                ("br_sha224_update", self._sha_update),
-                ("br_sha256_out", self._sha_out),
-                ("br_ecdsa_i31_vrfy_raw", self._ecdsa),
-                ("api_mul", self._on_curve),
-                ("br_rsa_i31_public", self._rsa),
+            for name, model, arguments in (
+                ("br_sha224_update", self._sha_update, 3),
+                ("br_sha256_out", self._sha_out, 2),
+                ("br_ecdsa_i31_vrfy_raw", self._ecdsa, 4),
+                ("api_mul", self._on_curve, 4),
+                ("br_rsa_i31_public", self._rsa, 3),
             ):
                 if name in file.symbols:
                     self._models[file.symbols[name] & ~1] = model
+                    self._dead[file.symbols[name] & ~1] = (R0, R1, R2, R3)[arguments:]
 
     @property
     def entries(self) -> frozenset[int]:
         return frozenset(self._models)
+
+    def clear_dead(self, probe: Probe) -> None:
+        """Before the first instruction of a function: nothing that it may use is changed."""
+        for register in self._dead.get(probe.pc, ()):
+            probe.write(register, 0)
+        probe.write(R12, 0)
+        probe.flags = 0
 
     def call(self, probe: Probe) -> Answer:
         """The core stands before an entry. DONE: it is behind the call now. REAL: this one must be run.

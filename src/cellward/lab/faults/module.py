@@ -23,7 +23,7 @@ from cellward.lab.faults.hardware import (
 )
 from cellward.lab.faults.library import Answer, Library
 from cellward.lab.faults.outcome import Outcome
-from cellward.lab.faults.probe import Probe
+from cellward.lab.faults.probe import SP, Probe
 from cellward.lab.faults.scenarios import HARDWARE, Scenario, flash, fuses
 from cellward.lab.faults.symbols import Symbols
 from cellward.vbms import registers
@@ -47,9 +47,21 @@ DECIDING = frozenset(
         *("p256_verify", "p256_verify_raw", "rsa3072_pss_verify", "algorithm_of"),
     )
 )
+# Functions that many ways lead through, and before which little is left of where a run came from.
+MARKS = (
+    "jump",
+    "verify_active",
+    "image_decode",
+    "vault_commit",
+    "hkdf_expand",
+    "bank_state",
+    "event",
+    "milestone",
+)
 MAX_BOOTS = 6
 IDLES_OF_A_HANG = 4
 BOOT_COUNTS = range(len(BANKS) * HARDWARE.bank_size, len(BANKS) * HARDWARE.bank_size + 2 * DATA_PAGE_SIZE)
+STACK_LIMIT = registers.RAM_SIZE - 8 * 1024  # link/stage.ld
 MOST_KNOWN = 200_000  # states
 SECRET, SECRET_END = OTP_DEVICE_SECRET.offset, OTP_DEVICE_SECRET.offset + OTP_DEVICE_SECRET.size
 CAUSES = {
@@ -104,6 +116,7 @@ class ModuleBoard(Machine):
         self._real = library is None
         self._budget = REAL_BUDGET if library is None else BUDGET
         self._library = library or Library(())
+        self._stops = frozenset() if library is None else self._stops_of(library, rom, loader)
         self._shadow = FlippableShadow(self.otp)
         self._bus[registers.TRNG_BASE] = SeededSource(self._entropy)
         self._bus[OTP_BASE] = self._shadow
@@ -154,9 +167,14 @@ class ModuleBoard(Machine):
         self._reset_parts()
         self._touched.clear()
         fuses_ = None if self._real else self._read_fuses
-        stops = self._library.entries
-        self._probe = Probe(self._rom, self._memories, self._bus, stops, self._extents, fuses_)
+        self._probe = Probe(self._rom, self._memories, self._bus, self._stops, self._extents, fuses_)
         self._initial = self._probe.save()
+
+    @staticmethod
+    def _stops_of(library: Library, *files: Symbols) -> frozenset[int]:
+        """Where a run ends to be looked at: before a modelled call, and where many ways come together."""
+        marks = (file.symbols[name] & ~1 for file in files for name in MARKS if name in file.symbols)
+        return library.entries.union(marks)
 
     def _read_fuses(self) -> bytes:
         hidden = self.otp.secret_hidden or self.otp.tampered
@@ -206,10 +224,12 @@ class ModuleBoard(Machine):
         self._following = True
         try:
             for _ in range(MAX_STOPS):
-                if self.core.pc in self._library.entries:
+                if self.core.pc in self._stops:
                     state = self._state()
                     if state in self._known:
                         return self._known[state]
+                    if state in passed:
+                        raise Decision(Outcome.HANG)
                     passed.append(state)
                 self._proceed(self._budget)
         except Decision as decision:
@@ -219,10 +239,19 @@ class ModuleBoard(Machine):
         return self._judge_end(Decision(Outcome.HANG))
 
     def _state(self) -> bytes:
-        """All that the rest of the run depends on."""
-        digest = hashlib.sha1(self._memories.ram.view, usedforsecurity=False)
+        """All that the rest of the run depends on, before a call into the library. Not what the caller
+        cannot expect to survive it, and what the called cannot expect to find (AAPCS, 6.1.1): registers
+        without an argument, flags, and the stack below SP. A fault leaves its mark there for long."""
+        core = self.core
+        self._library.clear_dead(core)
+        ram, stack = self._memories.ram.view, core.read(SP) - registers.RAM_BASE
+        digest = hashlib.sha1(core.state(), usedforsecurity=False)
+        if STACK_LIMIT <= stack <= len(ram):
+            digest.update(ram[:STACK_LIMIT])
+            digest.update(ram[stack:])
+        else:
+            digest.update(ram)
         digest.update(self._memories.tx.view)
-        digest.update(self.core.state())
         digest.update(repr((self._parts.hash(), self._reached, self._idles, self._starts)).encode())
         digest.update(self._persistent())
         return digest.digest()
@@ -248,6 +277,8 @@ class ModuleBoard(Machine):
 
     def _modelled(self) -> bool:
         """Answer the call that the core stands before, or let it be run."""
+        if self.core.pc not in self._library.entries:
+            return False
         answer = self._library.call(self.core)
         if answer is Answer.FAULT:
             self.core.forget_return()
