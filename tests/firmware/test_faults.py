@@ -1,26 +1,28 @@
 """Faults in the module's own ROM and loader: none gets through, and many would if the firmware were less
 careful. `cellward lab faults` runs all of them; here are a sample, and those that once got through."""
 
-import shutil
-import subprocess
-from collections.abc import Callable
+import json
+import random
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from cellward.lab.faults.campaign import Job, Result, Site, Worker
+from cellward.cli.lab import lab
+from cellward.lab.faults.campaign import Job, Kind, Result, Site, Worker, pairs
 from cellward.lab.faults.library import Library
 from cellward.lab.faults.models import Model
 from cellward.lab.faults.module import ModuleBoard
 from cellward.lab.faults.outcome import Outcome
+from cellward.lab.faults.results import Summary
 from cellward.lab.faults.runner import Options, quiet, run
 from cellward.lab.faults.scenarios import SCENARIOS
-from cellward.lab.faults.subject import ModuleSubject
-from tests.firmware.rig import FIRMWARE, ROOT, built
+from cellward.lab.faults.subject import InsideSubject, ModuleSubject
+from tests.firmware.rig import built
+from tests.unit.lab import mutated
 
 SCENARIO = "tampered, loader, alone"
 KEPT = ("r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "sp")
-Change = Callable[[str], str]
 
 
 def attack(name: str, functions: set[str], *, full: bool, subject: ModuleSubject | None = None) -> Result:
@@ -38,14 +40,17 @@ def _function(subject: ModuleSubject, address: int) -> str:
     return next(name for file in subject.symbols if (name := file.function(address)))
 
 
-@pytest.mark.parametrize("name", [SCENARIO, "wrong key, app, alone", "forged, loader, alone, RSA"])
-def test_nothing_gets_through(name: str) -> None:
+def test_the_smoke_test_finds_nothing() -> None:
+    """As a user runs it, and as `make test` must."""
     built("all")
-    summary = run(ModuleSubject(1), Options(smoke=True, cores=1, only=name), quiet)
-    assert summary.faults > 1500
-    assert all(summary.counts(model) for model in Model if model is not Model.READ)
-    assert summary.bypasses == summary.unconfirmed == []
-    assert summary.differing == []
+    done = CliRunner().invoke(lab, ["faults", "--smoke", "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["bypasses"] == 0
+    assert told["faults"] > 15_000
+    assert told["rate"] > 0
+    assert told["differing"] == []
+    assert len(told["table"]) == 5
 
 
 @pytest.mark.parametrize(
@@ -63,43 +68,65 @@ def test_what_once_got_through_does_not(name: str, functions: set[str]) -> None:
     assert result.bypasses == []
 
 
-def less_careful(folder: Path, changes: dict[str, Change]) -> ModuleSubject:
-    """The module with a ROM from changed sources."""
-    built("all")
-    copy = folder / "firmware"
-    shutil.copytree(FIRMWARE, copy, ignore=shutil.ignore_patterns("host", "fuzz", "an505"))
-    for name, change in changes.items():
-        path = copy / name
-        before = path.read_text()
-        path.write_text(change(before))
-        assert path.read_text() != before
-    cache = ROOT / ".cache" / "bearssl"
-    command = ["make", "-C", str(copy), f"BEARSSL={cache}", f"FETCHED={cache}/.complete", "build/arm/rom.elf"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return ModuleSubject(1, rom=(copy / "build/arm/rom.elf").read_bytes())
-
-
-def constant_word(source: str) -> str:
-    """The word that opens the slot is written, not computed."""
-    return source.replace(
-        "image->unlock ^ UNLOCK_REST;", "stage == STAGE_LOADER ? 0x9A3C65E1u : 0x4D71C2B6u;"
-    )
-
-
-def no_key(source: str) -> str:
-    """The status does not turn the entry any more."""
-    return source.replace("vectors.entry ^ key", "vectors.entry + 0u * key")
+# The word that opens a slot is written, not computed; and the status does not turn the entry any more.
+CONSTANT_WORD = (
+    "image->unlock ^ UNLOCK_REST;",
+    "opaque(stage == STAGE_LOADER ? 0x9A3C65E1u : 0x4D71C2B6u);",
+)
+NO_KEY = ("vectors.entry ^ key", "vectors.entry + 0u * key")
 
 
 def test_a_verdict_alone_is_broken(tmp_path: Path) -> None:
     """What a status that is asked for twice is worth without the word that is computed; and that the
     smoke test would see it."""
-    subject = less_careful(tmp_path, {"boot/jump.c": lambda source: no_key(constant_word(source))})
-    summary = run(subject, Options(smoke=True, cores=1, only=SCENARIO), quiet)
+    built("all")
+    rom = mutated.rom(tmp_path, "boot/jump.c", [CONSTANT_WORD, NO_KEY])
+    summary = run(ModuleSubject(1, rom.read_bytes()), Options(kind=Kind.SMOKE, cores=1, only=SCENARIO), quiet)
     assert summary.counts(Model.SKIP_1)[Outcome.BYPASS] > 0
     assert summary.bypasses
     assert summary.unconfirmed == []
+
+
+def test_the_known_end_of_a_run_is_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that come together end alike: with and without looking them up."""
+    functions = {"verify", "unlock_add"}
+    known = attack(SCENARIO, functions, full=True)
+    numbers = iter(range(1 << 30))
+    monkeypatch.setattr(ModuleBoard, "_state", lambda _board: next(numbers).to_bytes(4, "big"))
+    followed = attack(SCENARIO, functions, full=True)
+    assert known.counts == followed.counts
+    assert known.faults > 1500
+
+
+def test_pairs_are_sampled_the_same_each_time() -> None:
+    built("all")
+    subject = ModuleSubject(1)
+    results = []
+    for _ in range(2):
+        worker = Worker(subject.board, subject.scenarios, 1)
+        scenario = subject.scenarios.index(SCENARIO)
+        sampled = pairs(worker.steps(scenario)[1], 100, random.Random(1))
+        results.append(worker.run(Job(1, scenario, tuple(sampled), Kind.PAIRS)))
+    assert results[0].counts == results[1].counts
+    assert results[0].faults == 100
+    summary = Summary("pairs", 1, results)
+    assert summary.models == [Model.PAIR]
+    low, high = summary.interval
+    assert low <= len(summary.bypasses) / summary.faults < high < 0.05
+
+
+@pytest.mark.parametrize(("algorithm", "least"), [("", 1500), (", RSA", 600)])
+def test_inside_the_library_every_executed_instruction_is_a_site(algorithm: str, least: int) -> None:
+    built("all")
+    subject = InsideSubject(1)
+    worker = Worker(subject.board, subject.scenarios, 1)
+    scenario = subject.scenarios.index(f"forged, loader, alone{algorithm}, signature 2")
+    found = worker.inside(scenario)
+    assert sum(len(site.inside) for site in found) > least
+    few = tuple(Site(site.step, full=False, inside=site.inside[::60]) for site in found[::8])
+    result = worker.run(Job(1, scenario, few, Kind.INSIDE))
+    assert result.faults == sum(len(site.inside) for site in few) > 3
+    assert result.bypasses == []
 
 
 def test_a_modelled_library_changes_nothing() -> None:

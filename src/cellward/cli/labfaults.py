@@ -12,6 +12,7 @@ from cellward.cli import labview
 from cellward.core.errors import Code, ModuleRefused
 
 if TYPE_CHECKING:
+    from cellward.lab.faults.campaign import Kind
     from cellward.lab.faults.outcome import Counts
     from cellward.lab.faults.results import Summary
     from cellward.lab.faults.runner import Subject
@@ -22,6 +23,8 @@ _file = click.Path(dir_okay=False, path_type=Path)
 
 @click.command()
 @click.option("--smoke", is_flag=True, help="Where decisions are made, for a minute.")
+@click.option("--inside-crypto", is_flag=True, help="Instead, skip all that is inside the library.")
+@click.option("--pairs", type=click.IntRange(1), help="Sample so many runs with two faults instead.")
 @click.option("--target", type=_file, help="Attack this firmware of yours (TOML; see docs/lab.md).")
 @click.option("--rom", type=_file, help="ROM to attack, ELF with symbols; default: the packaged one.")
 @click.option("--loader", type=_file, help="Loader to attack, ELF with symbols.")
@@ -29,6 +32,8 @@ _file = click.Path(dir_okay=False, path_type=Path)
 @labview.campaign_options
 def faults(
     smoke: bool,
+    inside_crypto: bool,
+    pairs: int | None,
     target: Path | None,
     rom: Path | None,
     loader: Path | None,
@@ -48,12 +53,16 @@ def faults(
     """
     labview.check_installed()
     from cellward.lab.faults import report
+    from cellward.lab.faults.campaign import Kind
     from cellward.lab.faults.runner import Options, run
 
-    subject = _subject(target, seed, rom, loader)
+    if sum((smoke, inside_crypto, pairs is not None)) > 1 or (inside_crypto and target is not None):
+        raise click.UsageError("one of --smoke, --pairs and --inside-crypto, and the last without --target")
+    kind = Kind.SMOKE if smoke else Kind.INSIDE if inside_crypto else Kind.PAIRS if pairs else Kind.SINGLE
+    subject = _subject(target, seed, rom, loader, kind)
     if not any(scenario in name for name in (subject.smoke if smoke else subject.scenarios)):
         raise click.UsageError(f"no scenario's name contains {scenario!r}")
-    options = Options(seed, smoke, cores, results, scenario)
+    options = Options(seed, kind, pairs or 0, cores, results, scenario)
     with labview.bar("faults", "got through", hidden=as_json) as progress:
         summary = run(subject, options, progress)
     labview.write_page(html, lambda: report.render(summary, subject.symbols))
@@ -71,13 +80,17 @@ def faults(
         )
 
 
-def _subject(target: Path | None, seed: int, rom: Path | None, loader: Path | None) -> "Subject":
+def _subject(
+    target: Path | None, seed: int, rom: Path | None, loader: Path | None, kind: "Kind"
+) -> "Subject":
+    from cellward.lab.faults.campaign import Kind
     from cellward.lab.faults.elf import ElfSubject, read_file, read_target
-    from cellward.lab.faults.subject import ModuleSubject
+    from cellward.lab.faults.subject import InsideSubject, ModuleSubject
 
     if target is not None:
         return ElfSubject(read_target(target))
-    return ModuleSubject(seed, *(b"" if path is None else read_file(path) for path in (rom, loader)))
+    made = InsideSubject if kind is Kind.INSIDE else ModuleSubject
+    return made(seed, *(b"" if path is None else read_file(path) for path in (rom, loader)))
 
 
 def _show(summary: "Summary") -> None:
@@ -87,10 +100,10 @@ def _show(summary: "Summary") -> None:
     console = Console(highlight=False)
     table = Table(title=f"Faults: {summary.title}", title_justify="left")
     table.add_column("scenario")
-    for model in Model:
+    for model in summary.models:
         table.add_column(model)
     for scenario in summary.scenarios:
-        told = (_told(summary.counts(model, scenario)) for model in Model)
+        told = (_told(summary.counts(model, scenario)) for model in summary.models)
         table.add_row(scenario, *told, end_section=True)
     console.print(table)
     for address, where, found in grouped(summary.bypasses)[:MOST_PLACES]:
@@ -101,6 +114,10 @@ def _show(summary: "Summary") -> None:
         f"{len(summary.unconfirmed)} not confirmed with real crypto; {summary.rate:.0f} faults/s and core; "
         f"{summary.audited - len(summary.differing)} of {summary.audited} audited runs as with real crypto"
     )
+    if summary.models == [Model.PAIR]:
+        low, high = summary.interval
+        rate = len(summary.bypasses) / summary.faults
+        console.print(f"rate of pairs that get through: {rate:.2e}, 95 % interval {low:.1e} to {high:.1e}")
     for text in summary.differing:
         console.print(f"[red]differs[/red] {text}")
 
@@ -118,11 +135,9 @@ def _told(counts: "Counts") -> str:
 
 def _cases(summary: "Summary") -> dict[str, list[str]]:
     """For each scenario and model, what got through."""
-    from cellward.lab.faults.models import Model
-
     cases = {}
     for scenario in summary.scenarios:
-        for model in Model:
+        for model in summary.models:
             counts = summary.counts(model, scenario)
             if counts:
                 cases[f"{scenario}: {model}: {counts.total()} faults"] = [

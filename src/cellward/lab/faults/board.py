@@ -55,6 +55,13 @@ class Board(Protocol):
     def decides(self, address: int) -> bool:
         """Whether a smoke test must look at the instruction there."""
 
+    def trace(self) -> tuple[int, ...]:
+        """The address of every instruction that the call into the library executes which the core stands
+        before. The state is another one afterwards."""
+
+    def call_without(self, address: int) -> Outcome | None:
+        """Through that call, but for the instruction at `address` when it is first executed."""
+
     def code(self, address: int) -> bytes:
         """The four bytes at `address`, or two at the end of the memory."""
 

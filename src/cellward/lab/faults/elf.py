@@ -321,6 +321,13 @@ class ElfBoard:
     def decides(self, address: int) -> bool:
         return True
 
+    def trace(self) -> tuple[int, ...]:
+        """Nothing: a user's library is not looked into."""
+        return ()
+
+    def call_without(self, address: int) -> Outcome | None:
+        raise AssertionError(address)
+
     def code(self, address: int) -> bytes:
         for size in (4, 2):
             try:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from cellward.lab.faults.arm import FLAG_MASK
 from cellward.lab.faults.board import Board
-from cellward.lab.faults.models import Fault, Model, hit, others, skips
+from cellward.lab.faults.models import Attack, Fault, Model, Pair, hit, others, skips
 from cellward.lab.faults.outcome import Outcome
 from cellward.lab.faults.thumb import FLAGS, REGISTERS, Instruction, decode, holds, nops
 
@@ -51,6 +51,10 @@ def inject(board: Board, fault: Fault) -> Outcome | None:
         case Model.REGISTER:
             _disturb(board, fault)
             return None
+        case Model.INSIDE:
+            return board.call_without(fault.address)
+        case _:
+            raise AssertionError(fault)
 
 
 def _skip(board: Board, fault: Fault) -> Outcome | None:
@@ -113,9 +117,18 @@ def _disturb(board: Board, fault: Fault) -> None:
         core.write(register, hit(core.read(register), fault.bit))
 
 
-def run(board: Board, fault: Fault) -> Outcome:
-    """Inject and see it through."""
-    outcome = inject(board, fault)
+def _twice(board: Board, pair: Pair) -> Outcome | None:
+    """The second fault hits the first instruction outside the library that comes after the gap."""
+    outcome, left = inject(board, pair.first), pair.gap
+    while outcome is None and (left > 0 or not board.is_site(board.core.pc)):
+        outcome, left = _step(board), left - 1
     if outcome is not None:
         return outcome
-    return board.finish()
+    possible = list(faults_here(board, full=True))
+    return inject(board, possible[int(pair.share * len(possible))]) if possible else None
+
+
+def run(board: Board, attack: Attack) -> Outcome:
+    """Inject and see it through."""
+    outcome = _twice(board, attack) if isinstance(attack, Pair) else inject(board, attack)
+    return board.finish() if outcome is None else outcome

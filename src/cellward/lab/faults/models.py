@@ -13,6 +13,8 @@ class Model(StrEnum):
     OPCODE = "opcode bit flip"
     REGISTER = "register"
     READ = "flash-read flip"
+    INSIDE = "skip in the library"
+    PAIR = "two faults"
 
 
 SKIPS = (Model.SKIP_1, Model.SKIP_2)
@@ -26,19 +28,41 @@ class Fault:
     """`bit` of the opcode, of the register `register` (or STUCK_*), or of the bytes that were read.
 
     `place`: which instruction of the block that an IT begins, 0 for any instruction by itself.
+    `address`: of the instruction inside the library that is skipped when it is first executed.
     """
 
     model: Model
     bit: int = 0
     register: str = ""
     place: int = 0
+    address: int = 0
 
     def __str__(self) -> str:
         kind = {STUCK_0: "stuck at 0", STUCK_1: "stuck at 1"}.get(self.bit, f"bit {self.bit}")
         names = {Model.OPCODE: f"opcode {kind}", Model.READ: f"read {kind}"}
         names[Model.REGISTER] = f"{self.register} {kind}"
+        names[Model.INSIDE] = f"skip at 0x{self.address:08x}"
         said = names.get(self.model, str(self.model))
         return f"{said} (+{self.place} of the IT block)" if self.place else said
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A second fault after `gap` steps: of those possible there, the one at `share` of their list."""
+
+    first: Fault
+    gap: int
+    share: float
+
+    @property
+    def model(self) -> Model:
+        return Model.PAIR
+
+    def __str__(self) -> str:
+        return f"{self.first}, then fault {self.share:.6f} after {self.gap} steps"
+
+
+Attack = Fault | Pair
 
 
 def skips(place: int = 0) -> Iterator[Fault]:

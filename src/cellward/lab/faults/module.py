@@ -26,6 +26,7 @@ from cellward.lab.faults.outcome import Outcome
 from cellward.lab.faults.probe import SP, Probe
 from cellward.lab.faults.scenarios import HARDWARE, Scenario, flash, fuses
 from cellward.lab.faults.symbols import Symbols
+from cellward.lab.faults.thumb import size_at
 from cellward.vbms import registers
 from cellward.vbms.cpu import Halt
 from cellward.vbms.cut import Cuts
@@ -37,6 +38,7 @@ from cellward.vbms.registers import ACTIVE_BASE, OTP_BASE, ROM_BASE, ResetCause,
 # Instructions without a stop: a whole boot has a hundredth of it outside the library.
 BUDGET = 400_000
 REAL_BUDGET = 400_000_000
+INSIDE_BUDGET = 60_000_000  # of one call, five times the longest
 MAX_STOPS = 4000
 # Functions that judge, order or open; what they call hashes, compares and copies for them.
 DECIDING = frozenset(
@@ -290,7 +292,7 @@ class ModuleBoard(Machine):
         core = self.core
         core.await_return()
         while True:
-            halt = core.run(REAL_BUDGET)
+            halt = core.run(REAL_BUDGET if self._real else INSIDE_BUDGET)
             if core.returned:
                 return
             if halt is not Halt.BUDGET or core.stopped_at is None:
@@ -298,6 +300,25 @@ class ModuleBoard(Machine):
                 raise Decision(Outcome.CRASH if halt is Halt.FAULT else Outcome.HANG)
             if not self._modelled():
                 core.pass_stop()
+
+    def trace(self) -> tuple[int, ...]:
+        blocks = self.core.trace_call(REAL_BUDGET)
+        found = set()
+        for start, size in blocks:
+            at = start
+            while at < start + size:
+                if not self.is_site(at):
+                    found.add(at)
+                at += size_at(self.code(at))
+        return tuple(sorted(found))
+
+    def call_without(self, address: int) -> Outcome | None:
+        self.steps_done += 1
+        halt = self.core.call_without(address, size_at(self.code(address)), INSIDE_BUDGET)
+        if halt is Halt.BUDGET and self.core.returned:
+            return None
+        self.core.forget_return()
+        return self._judge_end(Decision(Outcome.CRASH if halt is Halt.FAULT else Outcome.HANG))
 
     def _answer(self, halt: Halt) -> None:
         """What the hardware does about a stop."""

@@ -25,6 +25,11 @@ class Outcome(StrEnum):
     def broken(self) -> bool:
         return self is Outcome.BYPASS
 
+    @property
+    def judged(self) -> "Outcome":
+        """Budgets decide between a hang and a crash at its end: the watchdog's reset follows on either."""
+        return Outcome.CRASH if self is Outcome.HANG else self
+
 
 Counts = Counter[Outcome]
 

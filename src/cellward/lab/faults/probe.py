@@ -261,6 +261,43 @@ class Probe(Cpu):
         self._awaited, self._deaf = outer, False
         return returned
 
+    def trace_call(self, limit: int) -> list[tuple[int, int]]:
+        """Start and size of every block of code that a call executes, once each."""
+        blocks: dict[tuple[int, int], None] = {}
+
+        def enter(_uc: Any, address: int, size: int, _data: Any) -> None:
+            blocks[address, size] = None
+
+        hook = self._uc.hook_add(unicorn.UC_HOOK_BLOCK, enter)
+        self.flush()
+        self.run_call(limit)
+        self._uc.hook_del(hook)
+        self.flush()
+        return list(blocks)
+
+    def call_without(self, address: int, size: int, limit: int) -> Halt:
+        """Through a call, past all stops, but for the first execution of the instruction at `address`.
+        Not `returned`: it did not come back."""
+        met: list[int] = []
+
+        def meet(uc: Any, at: int, _size: int, _data: Any) -> None:
+            if not met:
+                met.append(at)
+                uc.emu_stop()
+
+        hook = self._uc.hook_add(unicorn.UC_HOOK_CODE, meet, begin=address, end=address)
+        self.changed(address, size)
+        self.await_return(deaf=True)
+        halt = self.run(limit)
+        assert met == [self.pc], f"0x{address:08x} was not executed"  # noqa: S101
+        self.pc += size
+        if halt is Halt.BUDGET:
+            halt = self.run(limit)
+        self._uc.hook_del(hook)
+        self.changed(address, size)
+        self._deaf = False
+        return halt
+
     # --- memory and state ---
 
     def changed(self, address: int, size: int) -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from cellward.lab.faults.models import Model
 from cellward.lab.faults.outcome import Counts, Outcome, broken
 from cellward.lab.faults.results import Summary, grouped
 from cellward.lab.faults.symbols import Symbols
@@ -101,7 +100,7 @@ def render(summary: Summary, files: Sequence[Symbols]) -> str:
     )
     table = [
         (model, [(summary.counts(model, scenario), scenario) for scenario in summary.scenarios])
-        for model in Model
+        for model in summary.models
     ]
     return environment.get_template("report.html.j2").render(
         summary=summary,

@@ -7,7 +7,7 @@ from typing import Any
 
 from cellward.lab.faults.campaign import Bypass, Result
 from cellward.lab.faults.models import Model
-from cellward.lab.faults.outcome import Counts, total
+from cellward.lab.faults.outcome import Counts, total, wilson
 
 
 @dataclass
@@ -63,6 +63,16 @@ class Summary:
         )
 
     @property
+    def models(self) -> list[Model]:
+        """Those that were tried."""
+        return [model for model in Model if self.counts(model)]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of the rate of bypasses, with 95 % (Wilson)."""
+        return wilson(len(self.bypasses), self.faults)
+
+    @property
     def heat(self) -> dict[int, Counts]:
         heat: dict[int, Counts] = {}
         for result in self.results:
@@ -81,8 +91,10 @@ class Summary:
             "seconds": round(self.seconds, 1),
             "audited": self.audited,
             "differing": self.differing,
+            "interval": self.interval,
             "table": {
-                model: {name: _named(self.counts(model, name)) for name in self.scenarios} for model in Model
+                model: {name: _named(self.counts(model, name)) for name in self.scenarios}
+                for model in self.models
             },
             "found": [_told(bypass) for bypass in (*self.bypasses, *self.unconfirmed)],
         }

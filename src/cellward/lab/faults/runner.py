@@ -3,15 +3,16 @@
 import hashlib
 import multiprocessing
 import os
+import random
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from cellward.lab.faults.board import Board
-from cellward.lab.faults.campaign import Job, Result, Site, Worker, jobs
+from cellward.lab.faults.campaign import Job, Kind, Result, Site, Worker, jobs, pairs
 from cellward.lab.faults.results import Summary
 from cellward.lab.faults.symbols import Symbols
 from cellward.lab.journal import Journal
@@ -45,7 +46,8 @@ class Subject(Protocol):
 @dataclass(frozen=True)
 class Options:
     seed: int = 1
-    smoke: bool = False
+    kind: Kind = Kind.SINGLE
+    pairs: int = 0  # of Kind.PAIRS, in all
     cores: int = 0  # 0: all of them
     results: Path | None = None
     only: str = ""  # scenarios whose name contains it
@@ -63,9 +65,9 @@ def _start_worker(subject: Subject, seed: int) -> None:
     _worker = Worker(subject.board, subject.scenarios, seed)
 
 
-def _survey(scenario: int) -> list[Site]:
+def _survey(scenario: int, kind: Kind) -> list[Site]:
     assert _worker is not None  # noqa: S101
-    return _worker.steps(scenario)[1]
+    return _worker.inside(scenario) if kind is Kind.INSIDE else _worker.steps(scenario)[1]
 
 
 def _run(job: Job) -> Result:
@@ -74,10 +76,8 @@ def _run(job: Job) -> Result:
 
 
 def campaign_of(subject: Subject, options: Options) -> str:
-    kind = "smoke" if options.smoke else "full"
-    return hashlib.sha256(
-        f"{VERSION}/{kind}/{options.seed}/{options.only}/{subject.fingerprint}".encode()
-    ).hexdigest()
+    told = (VERSION, options.kind, options.pairs, options.seed, options.only, subject.fingerprint)
+    return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 def run(subject: Subject, options: Options, progress: Progress) -> Summary:
@@ -98,12 +98,7 @@ def run(subject: Subject, options: Options, progress: Progress) -> Summary:
 def _run_all(
     subject: Subject, options: Options, pool: ProcessPoolExecutor, file: Journal | None, progress: Progress
 ) -> Summary:
-    names = subject.smoke if options.smoke else subject.scenarios
-    chosen = [subject.scenarios.index(name) for name in names if options.only in name]
-    if options.smoke:
-        plan = [Job(number, scenario) for number, scenario in enumerate(chosen)]
-    else:
-        plan = _plan(chosen, pool.map(_survey, chosen))
+    plan = _plan(subject, options, pool)
     results = [] if file is None else [Result.from_json(found) for found in file.found]
     done = {result.job for result in results}
     open_ = [job for job in plan if job.number not in done]
@@ -127,10 +122,20 @@ def _finished(waiting: dict[Future[Result], Job]) -> Iterator[Future[Result]]:
     yield from as_completed(waiting)
 
 
-def _plan(chosen: Sequence[int], surveys: Iterable[list[Site]]) -> list[Job]:
+def _plan(subject: Subject, options: Options, pool: ProcessPoolExecutor) -> list[Job]:
+    kind = options.kind
+    names = subject.smoke if kind is Kind.SMOKE else subject.scenarios
+    chosen = [subject.scenarios.index(name) for name in names if options.only in name]
+    if kind is Kind.SMOKE:
+        return [Job(number, scenario, kind=kind) for number, scenario in enumerate(chosen)]
     plan: list[Job] = []
-    for scenario, found in zip(chosen, surveys, strict=True):
-        plan += jobs(scenario, found, len(plan))
+    for scenario, found in zip(chosen, pool.map(_survey, chosen, [kind] * len(chosen)), strict=True):
+        if kind is Kind.PAIRS:
+            chance = random.Random(f"{options.seed}/{scenario}")  # noqa: S311
+            sampled = pairs(found, -(-options.pairs // len(chosen)), chance)
+            plan += jobs(scenario, sampled, len(plan), kind)
+        else:
+            plan += jobs(scenario, found, len(plan), kind)
     return plan
 
 

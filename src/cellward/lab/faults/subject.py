@@ -4,11 +4,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
+from cellward.core.keys import Algorithm
+from cellward.core.slots import Stage
 from cellward.lab.faults.board import Board
 from cellward.lab.faults.library import Library
 from cellward.lab.faults.module import ModuleBoard
-from cellward.lab.faults.scenarios import SCENARIOS, SMOKE, VERSION
+from cellward.lab.faults.scenarios import SCENARIOS, SMOKE, VERSION, Kind, Place, Scenario
 from cellward.lab.faults.symbols import Symbols
 from cellward.vbms.packaged import packaged
 
@@ -59,3 +62,28 @@ class ModuleSubject:
 
     def __getstate__(self) -> dict[str, object]:
         return {"seed": self.seed, "rom": self.rom, "loader": self.loader}
+
+
+@dataclass(frozen=True)
+class InsideSubject(ModuleSubject):
+    """Its crypto library: images whose signature is another image's, by keys of each algorithm."""
+
+    SIGNATURES: ClassVar[int] = 3
+    ATTACKED: ClassVar[tuple[Scenario, ...]] = (
+        Scenario(Kind.FORGED, Stage.LOADER, Place.ALONE),
+        Scenario(Kind.FORGED, Stage.LOADER, Place.ALONE, Algorithm.RSA_3072),
+    )
+
+    @property
+    def title(self) -> str:
+        return "the crypto library in the module's ROM"
+
+    @property
+    def scenarios(self) -> Sequence[str]:
+        numbers = range(1, self.SIGNATURES + 1)
+        return [f"{scenario.name}, signature {n}" for scenario in self.ATTACKED for n in numbers]
+
+    def board(self, scenario: int, *, real: bool) -> Board:
+        which, number = divmod(scenario, self.SIGNATURES)
+        library = None if real else self._library
+        return ModuleBoard(self.ATTACKED[which], *self.symbols, self.seed + number, library)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from cellward.core.errors import FormatRefused, Refused, Unavailable
+from cellward.lab.faults.campaign import Kind
 from cellward.lab.faults.elf import ElfSubject, read_target
 from cellward.lab.faults.models import Model
 from cellward.lab.faults.outcome import Outcome, wilson
@@ -54,16 +55,16 @@ def test_a_second_start_goes_on(tmp_path: Path) -> None:
 
 def test_results_of_another_campaign_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "results"
-    run(example("naive"), Options(cores=1, results=file, smoke=True), quiet)
+    run(example("naive"), Options(cores=1, results=file, kind=Kind.SMOKE), quiet)
     before = file.read_bytes()
     with pytest.raises(Refused) as refused:
-        run(example("naive"), Options(seed=2, cores=1, results=file, smoke=True), quiet)
+        run(example("naive"), Options(seed=2, cores=1, results=file, kind=Kind.SMOKE), quiet)
     assert refused.value.code == "storage.exists"
     assert file.read_bytes() == before
 
 
 def test_the_same_seed_gives_the_same(tmp_path: Path) -> None:
-    first, second = (run(example("naive"), Options(cores=1, smoke=True), quiet) for _ in range(2))
+    first, second = (run(example("naive"), Options(cores=1, kind=Kind.SMOKE), quiet) for _ in range(2))
     assert [r.counts for r in first.results] == [r.counts for r in second.results]
 
 
@@ -94,7 +95,7 @@ def test_a_target_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_json_has_what_the_issue_asks_for() -> None:
-    told = json.loads(json.dumps(run(example("naive"), Options(cores=1, smoke=True), quiet).to_json()))
+    told = json.loads(json.dumps(run(example("naive"), Options(cores=1, kind=Kind.SMOKE), quiet).to_json()))
     assert {"faults", "bypasses", "rate", "table"} <= set(told)
     assert set(told["table"]) == set(Model)
 
