@@ -23,8 +23,8 @@ JOB_FAULTS = 3000
 FULL_SITE_FAULTS = 100  # about
 SKIP_FAULTS = 2
 # Sites of each scenario in a smoke test: for all models; for skips where code decides, and elsewhere.
-SMOKE_WHOLE, SMOKE_DECIDING, SMOKE_OTHERS = 20, 250, 100
-SMOKE_FAULTS = 2400  # about
+SMOKE_WHOLE, SMOKE_DECIDING, SMOKE_OTHERS = 15, 180, 60
+SMOKE_FAULTS = 1500  # about
 INSIDE_SKIPS = 60  # of a job
 PAIRS_HERE = 20  # that begin at one site
 NEAR_GAP, FAR_GAP = 12, 400

@@ -39,7 +39,7 @@ from cellward.vbms.registers import ACTIVE_BASE, OTP_BASE, ROM_BASE, ResetCause,
 BUDGET = 400_000
 REAL_BUDGET = 400_000_000
 INSIDE_BUDGET = 60_000_000  # of one call, five times the longest
-MAX_STOPS = 4000
+MAX_STOPS = 1000  # three times those of the longest boot
 # Functions that judge, order or open; what they call hashes, compares and copies for them.
 DECIDING = frozenset(
     (

@@ -97,7 +97,7 @@ def test_a_target_that_is_not_there(tmp_path: Path) -> None:
 def test_json_has_what_the_issue_asks_for() -> None:
     told = json.loads(json.dumps(run(example("naive"), Options(cores=1, kind=Kind.SMOKE), quiet).to_json()))
     assert {"faults", "bypasses", "rate", "table"} <= set(told)
-    assert set(told["table"]) == set(Model)
+    assert {Model.SKIP_1, Model.SKIP_2, Model.OPCODE, Model.REGISTER} <= set(told["table"]) < set(Model)
 
 
 @pytest.mark.parametrize(
