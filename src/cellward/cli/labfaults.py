@@ -28,7 +28,7 @@ _file = click.Path(dir_okay=False, path_type=Path)
 @click.option("--target", type=_file, help="Attack this firmware of yours (TOML; see docs/lab.md).")
 @click.option("--rom", type=_file, help="ROM to attack, ELF with symbols; default: the packaged one.")
 @click.option("--loader", type=_file, help="Loader to attack, ELF with symbols.")
-@click.option("--scenario", default="", help="Only scenarios whose name contains this.")
+@click.option("--scenario", default="", help="Only this one, or those whose name contains it.")
 @labview.campaign_options
 def faults(
     smoke: bool,
@@ -60,9 +60,9 @@ def faults(
         raise click.UsageError("one of --smoke, --pairs and --inside-crypto, and the last without --target")
     kind = Kind.SMOKE if smoke else Kind.INSIDE if inside_crypto else Kind.PAIRS if pairs else Kind.SINGLE
     subject = _subject(target, seed, rom, loader, kind)
-    if not any(scenario in name for name in (subject.smoke if smoke else subject.scenarios)):
-        raise click.UsageError(f"no scenario's name contains {scenario!r}")
     options = Options(seed, kind, pairs or 0, cores, results, scenario)
+    if not options.of(subject.smoke if smoke else subject.scenarios):
+        raise click.UsageError(f"no scenario's name contains {scenario!r}")
     with labview.bar("faults", "got through", hidden=as_json) as progress:
         summary = run(subject, options, progress)
     labview.write_page(html, lambda: report.render(summary, subject.symbols))

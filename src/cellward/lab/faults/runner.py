@@ -50,7 +50,10 @@ class Options:
     pairs: int = 0  # of Kind.PAIRS, in all
     cores: int = 0  # 0: all of them
     results: Path | None = None
-    only: str = ""  # scenarios whose name contains it
+    only: str = ""  # the scenario of that name, or those whose name contains it
+
+    def of(self, names: Sequence[str]) -> list[str]:
+        return [self.only] if self.only in names else [name for name in names if self.only in name]
 
 
 # Told how far it is: faults done, faults in all (both about), and how many got through.
@@ -125,7 +128,7 @@ def _finished(waiting: dict[Future[Result], Job]) -> Iterator[Future[Result]]:
 def _plan(subject: Subject, options: Options, pool: ProcessPoolExecutor) -> list[Job]:
     kind = options.kind
     names = subject.smoke if kind is Kind.SMOKE else subject.scenarios
-    chosen = [subject.scenarios.index(name) for name in names if options.only in name]
+    chosen = [subject.scenarios.index(name) for name in options.of(names)]
     if kind is Kind.SMOKE:
         return [Job(number, scenario, kind=kind) for number, scenario in enumerate(chosen)]
     plan: list[Job] = []
