@@ -30,6 +30,7 @@ from cellward.core.slots import (
     Lifecycle,
     Stage,
 )
+from cellward.core.vault import Calibration, Name
 from cellward.ports.module import BenchModule, Outcome
 from cellward.ports.updatelink import (
     ANSWER,
@@ -120,17 +121,27 @@ def sold(module: BenchModule) -> None:
     assert (status.outcome, status.active_bank, status.counter) == (Outcome.RUNNING, "a", 6)
 
 
+def planted(module: BenchModule) -> None:
+    """Still open: what a plant may do over the link, it may do now."""
+    assert provision(module, ORDER, secret)
+    module.power_off()
+    module.power_on()
+
+
+Prepare = Callable[[BenchModule], None]
+
+
 @contextmanager
-def fake(_: Path) -> Iterator[BenchModule]:
+def fake(_: Path, prepare: Prepare = sold) -> Iterator[BenchModule]:
     module = FakeModule(powered=False, outcome=Outcome.OFF)
-    sold(module)
+    prepare(module)
     yield module
 
 
 @contextmanager
-def emulated(prepared: Path) -> Iterator[BenchModule]:
+def emulated(prepared: Path, prepare: Prepare = sold) -> Iterator[BenchModule]:
     state = prepared.with_name("talk.state")
-    shutil.copy(prepared, state)
+    shutil.copy(prepared.with_name(f"{prepare.__name__}.state"), state)
     module = VirtualModule(state)
     module.power_on()
     yield module
@@ -139,13 +150,16 @@ def emulated(prepared: Path) -> Iterator[BenchModule]:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    state = tmp_path_factory.mktemp("link") / "m.state"
-    create(state, BMS_M33, "M0001")
-    module = VirtualModule(state)
-    sold(module)
-    module.power_off()
-    module.close()
-    return state
+    """A folder's worth of them."""
+    folder = tmp_path_factory.mktemp("link")
+    for prepare in (sold, planted):
+        state = folder / f"{prepare.__name__}.state"
+        create(state, BMS_M33, "M0001")
+        module = VirtualModule(state)
+        prepare(module)
+        module.power_off()
+        module.close()
+    return folder / "any"
 
 
 @dataclass
@@ -210,6 +224,13 @@ def chunks(data: bytes, size: int = MAX_DATA) -> list[bytes]:
 @pytest.fixture(params=[fake, emulated], ids=lambda make: make.__name__)
 def talk(request: pytest.FixtureRequest, prepared: Path) -> Iterator[Talk]:
     with request.param(prepared) as module:
+        yield Talk(module)
+
+
+@pytest.fixture(params=[fake, emulated], ids=lambda make: make.__name__)
+def plant(request: pytest.FixtureRequest, prepared: Path) -> Iterator[Talk]:
+    """A module that is not closed yet."""
+    with request.param(prepared, planted) as module:
         yield Talk(module)
 
 
@@ -495,6 +516,48 @@ def test_the_cable_is_no_way_around(talk: Talk) -> None:
         talk.module.program("b", BMS_M33.app.offset, bytes(8))
     assert caught.value.code is Code.FLASH_LOCKED
     assert [talk.digest(stage) for stage in Stage] == before
+
+
+# Vault ----------------------------------------------------------------------------------------------
+
+CALIBRATION = Calibration(-20_000, 500, cell_over_mv=4100, cell_under_mv=3000)
+WRITE = bytes(4) + wire.u32(3) + CALIBRATION.encode()
+
+
+def test_the_plant_calibrates_and_the_next_boot_commits(plant: Talk) -> None:
+    plant.refused(Code.VAULT_MISSING, Request.VAULT_READ, bytes(4))
+    plant.done(Request.VAULT_WRITE, WRITE)
+    plant.refused(Code.LINK_STATE, Request.VAULT_WRITE, WRITE)  # one waits already
+    for counter in (1, 2, 3):
+        plant.restarts("a", 6)
+        told = wire.u32(3) + wire.u32(counter) + CALIBRATION.encode()
+        assert plant.done(Request.VAULT_READ, bytes(4)) == told
+        plant.done(Request.VAULT_WRITE, WRITE)
+
+
+def test_what_the_vault_does_not_take_or_tell(plant: Talk) -> None:
+    wide = (10**6).to_bytes(4, "little") + WRITE[12:]
+    for payload in (
+        bytes([2, 0, 0, 0]) + WRITE[4:],
+        bytes([0, 1, 0, 0]) + WRITE[4:],
+        WRITE[:-1],
+        WRITE + b"\0",
+        WRITE[:8] + wide,
+    ):
+        plant.refused(Code.LINK_FRAME, Request.VAULT_WRITE, payload)
+    for payload in (bytes([2, 0, 0, 0]), bytes([0, 0, 0, 1]), bytes(5)):
+        plant.refused(Code.LINK_FRAME, Request.VAULT_READ, payload)
+    plant.done(Request.VAULT_WRITE, bytes([Name.KEYS, 0, 0, 0]) + wire.u32(1) + b"a key of the plant's")
+    plant.refused(Code.VAULT_SEAL, Request.VAULT_READ, bytes([Name.KEYS, 0, 0, 0]))
+    plant.restarts("a", 6)
+    plant.refused(Code.VAULT_SEAL, Request.VAULT_READ, bytes([Name.KEYS, 0, 0, 0]))
+
+
+def test_a_closed_module_is_not_calibrated(talk: Talk) -> None:
+    talk.refused(Code.LIFECYCLE_CLOSED, Request.VAULT_WRITE, WRITE)
+    talk.done(Request.ENTER_UPDATE)
+    for request, payload in ((Request.VAULT_WRITE, WRITE), (Request.VAULT_READ, bytes(4))):
+        talk.refused(Code.LINK_STATE, request, payload)
 
 
 # Revocation -----------------------------------------------------------------------------------------

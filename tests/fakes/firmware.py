@@ -1,7 +1,5 @@
-"""The firmware's end of the update link, as docs/formats/update-link.md has it, over a fake module.
-
-Written from the document, not from the C; tests/contract holds both to the same promises.
-"""
+"""The firmware's end of the update link, from docs/formats/update-link.md and not from the C;
+tests/contract holds both to the same promises."""
 
 from collections.abc import Callable
 from hashlib import sha256
@@ -32,6 +30,7 @@ from cellward.core.slots import (
 from cellward.ports.module import Outcome
 from cellward.ports.updatelink import ANSWER, DATA_UNIT, MAX_DATA, WRAPPED_KEY_SIZE, Request
 from cellward.ports.updatevalues import Answerer, Identity, StageDigest
+from tests.fakes.vault import READ_SIZES, WRITE_SIZES, FakeVault
 
 if TYPE_CHECKING:
     from tests.fakes.module import FakeModule
@@ -58,6 +57,7 @@ class FakeFirmware:
 
     def __init__(self, module: "FakeModule") -> None:
         self._module = module
+        self._vault = FakeVault(module)
         self._restart = False
         self.enters_update = False
         self.state = IDLE
@@ -78,6 +78,8 @@ class FakeFirmware:
             Request.FINISH: (ENGINE, (OPEN,), range(1), self._finish),
             Request.ABORT: (ALL, (), range(1), self._abort),
             Request.REVOKE: (ALL, (), range(1, 2113), self._revoke),
+            Request.VAULT_WRITE: (APP, (), WRITE_SIZES, self._of_vault(self._vault.write)),
+            Request.VAULT_READ: (APP, (), READ_SIZES, self._of_vault(self._vault.read)),
             Request.RESTART: (ALL, (), range(1), self._restarts),
         }
 
@@ -337,7 +339,16 @@ class FakeFirmware:
         self.state = IDLE
         return b""
 
-    # --- revocation ---
+    # --- vault and revocation ---
+
+    def _of_vault(self, call: Callable[[bytes, bytes], bytes | Code]) -> Rule:
+        def answer(payload: bytes) -> bytes:
+            told = call(payload, derive(self._secret).vault)
+            if isinstance(told, Code):
+                raise No(told)
+            return told
+
+        return answer
 
     def _revoke(self, payload: bytes) -> bytes:
         try:
@@ -352,6 +363,7 @@ class FakeFirmware:
 
     def committed(self, bank: int) -> None:
         """A confirmed and committed bank is about to run."""
+        self._vault.commit(derive(self._secret).vault)
         try:
             self._carry_out(running=bank)
         except No as no:

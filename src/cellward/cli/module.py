@@ -11,6 +11,7 @@ import click
 
 from cellward import bootstrap
 from cellward.cli.keyfiles import key_hash, quorum
+from cellward.cli.modulecalibrate import calibrate
 from cellward.core.errors import Code, ModuleRefused, Unavailable
 from cellward.core.slots import HARDWARE, Stage
 from cellward.ports.module import BootReport, Conditions, Module, Outcome, TamperSource, Telemetry, Torn
@@ -230,6 +231,9 @@ def identify(state: Path, register: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(facts, indent=2))
     else:
         show(facts)
+
+
+module.add_command(calibrate)
 
 
 @module.command()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from cellward.core import bootrecord, wire
 from cellward.core.errors import Code, ModuleRefused
 from cellward.core.slots import Stage
+from cellward.core.vault import Name
 from cellward.ports.module import Module, ModuleStatus, Outcome
 from cellward.ports.updatelink import DATA_UNIT, Dialogue, Request
 from cellward.ports.updatevalues import (
@@ -89,6 +90,15 @@ class UpdateLink:
 
     def restart(self) -> None:
         self._dialogue.ask(Request.RESTART)
+
+    def vault_write(self, name: Name, version: int, value: bytes) -> None:
+        """Into the vault, in force from the next boot. Raises ModuleRefused (lifecycle.closed)."""
+        self._dialogue.ask(Request.VAULT_WRITE, bytes([name, 0, 0, 0]) + wire.u32(version) + value)
+
+    def vault_read(self, name: Name) -> tuple[int, int, bytes]:
+        """Version, counter and value. Raises ModuleRefused (vault.*); keys are never given out."""
+        reader = wire.Reader(self._dialogue.ask(Request.VAULT_READ, bytes([name, 0, 0, 0])), "vault")
+        return reader.u32(), reader.u32(), reader.take(reader.remaining)
 
     def revoke(self, revocation: bytes) -> None:
         """Hand over a revocation (docs/formats/revocation.md), which the ROM carries out."""

@@ -127,6 +127,21 @@ def test_provision_closes_the_module(planted: Path) -> None:
     assert "was provisioned already" in run(*provision(planted)).stdout
 
 
+def test_calibration_before_the_module_is_closed(state: Path) -> None:
+    limits = ("--cell-over-mv", "4150", "--cell-under-mv", "3000", "--current-gain-ppm", "-1200")
+    calibrate = ("calibrate", "--state", state, "--version", "3", *limits)
+    assert run(*provision(state, "--keep-open")).exit_code == 0
+    facts = told(*calibrate)
+    assert (facts["changed"], facts["version"], facts["counter"]) == (True, 3, 1)
+    assert (facts["cell_over_mv"], facts["current_gain_ppm"]) == (4150, -1200)
+    assert "was there already" in run(*calibrate).stdout
+    assert run(*provision(state)).exit_code == 0
+    assert told("boot", "--state", state)["boots"][0]["events"] == []
+    assert told(*calibrate)["changed"] is False
+    refused(Code.LIFECYCLE_CLOSED, *calibrate[:4], "4", *limits)
+    refused(Code.VAULT_SEAL, *calibrate, "--cell-over-mv", "9000")
+
+
 def test_provision_refuses_and_changes_nothing(state: Path) -> None:
     folder, before = state.parent, state.read_bytes()
     (folder / "stranger.pem").write_bytes(STRANGER.public.pem())

@@ -83,14 +83,18 @@ class Scenes:
             "a blank module",
             *("module", "create", "--state", MODULE, "--hardware", HARDWARE, "--serial", SERIAL),
         )
-        run(
-            Actor.MODULE,
-            "burn keys and identity, write the first images, close",
+        line = (
             *("module", "provision", "--state", MODULE, "--firmware-key", "firmware.pem"),
-            *("--firmware-key", f"{SECOND}.pem"),
-            *("--loader", "loader-1.3.0.img", "--app", "app-1.3.0.img"),
-            *("--root-key", "root.pem", "--register", "m1.registration"),
+            *("--firmware-key", f"{SECOND}.pem", "--root-key", "root.pem"),
+            *("--loader", "loader-1.3.0.img", "--app", "app-1.3.0.img", "--register", "m1.registration"),
         )
+        run(Actor.MODULE, "burn keys and identity, write the first images", *line, "--keep-open")
+        run(
+            *(Actor.MODULE, "calibrate the pack's sensors into the vault", "module", "calibrate"),
+            *("--state", MODULE, "--version", "1", "--current-gain-ppm", "-1200"),
+            *("--cell-over-mv", "4150", "--cell-under-mv", "2900"),
+        )
+        run(Actor.MODULE, "prove what was registered, and close", *line)
         self._stage.start(Actor.MODULE, "first boot: ROM, loader, app", "module", "run", "--state", MODULE)
 
     def _server_and_pack(self) -> None:
