@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from unicorn.arm_const import UC_ARM_REG_R1
 
 from cellward.cli.lab import lab
+from cellward.core.slots import OTP_SLOT_KEYS
 from cellward.lab.faults.campaign import Job, Kind, Result, Site, Worker, pairs
 from cellward.lab.faults.library import Library
 from cellward.lab.faults.models import Model
@@ -18,6 +20,7 @@ from cellward.lab.faults.results import Summary
 from cellward.lab.faults.runner import Options, quiet, run
 from cellward.lab.faults.scenarios import SCENARIOS
 from cellward.lab.faults.subject import InsideSubject, ModuleSubject
+from cellward.vbms.registers import ACTIVE_BASE, DATA_BASE, OTP_BASE, ROM_BASE
 from tests.firmware.rig import built
 from tests.unit.lab import mutated
 
@@ -127,6 +130,29 @@ def test_inside_the_library_every_executed_instruction_is_a_site(algorithm: str,
     result = worker.run(Job(1, scenario, few, Kind.INSIDE))
     assert result.faults == sum(len(site.inside) for site in few) > 3
     assert result.bypasses == []
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_a_flipped_bit_is_what_the_core_reads(real: bool) -> None:
+    """In fuses, which are registers or memory, in ROM and in both windows of the flash; for one time."""
+    built("all")
+    subject = ModuleSubject(1)
+    board = ModuleBoard(SCENARIOS[0], *subject.symbols, 1, None if real else Library(subject.symbols))
+    board.begin()
+    for address in (OTP_BASE + OTP_SLOT_KEYS.offset + 4, ROM_BASE + 4, ACTIVE_BASE + 4, DATA_BASE):
+        seen = []
+        for bit in (None, 0, 13, 31):
+            restore = board.save()
+            board.patch(board.core.pc, bytes.fromhex("0868"))  # ldr r0, [r1]
+            board.core.write(UC_ARM_REG_R1, address)
+            if bit is not None:
+                board.disturb(address, bit)
+            assert board.step() is None
+            seen.append(board.core.named()["r0"])
+            board.calm()
+            board.unpatch()
+            restore()
+        assert [seen[0] ^ value for value in seen[1:]] == [1 << bit for bit in (0, 13, 31)], hex(address)
 
 
 def test_a_modelled_library_changes_nothing() -> None:

@@ -12,6 +12,7 @@ from cellward.lab.faults.scenarios import HARDWARE
 from cellward.vbms.controllers import FuseShadow
 from cellward.vbms.cut import Cuts
 from cellward.vbms.nor import Area, Nor
+from cellward.vbms.otp import WORD
 from cellward.vbms.peripherals import RandomSource
 
 RANDOM_WORDS = 1024
@@ -67,11 +68,11 @@ class LoggedNor(Nor):
 class FlippableShadow(FuseShadow):
     """The fuses, one bit of which may read wrong."""
 
-    flips: tuple[int, int] = (-1, 0)  # offset of a word, mask
+    flips: tuple[int, int] = (-1, 0)  # offset of a byte, mask
 
     def read(self, offset: int) -> int:
         at, mask = self.flips
-        return super().read(offset) ^ (mask if offset == at else 0)
+        return super().read(offset) ^ (mask << 8 * (at % WORD) if offset == at - at % WORD else 0)
 
 
 class Parts:

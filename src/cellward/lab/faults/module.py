@@ -179,12 +179,13 @@ class ModuleBoard(Machine):
         return library.entries.union(marks)
 
     def _read_fuses(self) -> bytes:
-        hidden = self.otp.secret_hidden or self.otp.tampered
-        return bytes(
-            self._fuses[:SECRET] + bytes(OTP_DEVICE_SECRET.size) + self._fuses[SECRET_END:]
-            if hidden
-            else self._fuses
-        )
+        fuses_ = bytearray(self._fuses)
+        if self.otp.secret_hidden or self.otp.tampered:
+            fuses_[SECRET:SECRET_END] = bytes(OTP_DEVICE_SECRET.size)
+        at, mask = self._shadow.flips
+        if at >= 0:
+            fuses_[at] ^= mask
+        return bytes(fuses_)
 
     def _reset_parts(self) -> None:
         for peripheral in self._bus.values():
@@ -519,8 +520,8 @@ class ModuleBoard(Machine):
     def disturb(self, address: int, bit: int) -> None:
         at, mask = address + bit // 8, 1 << bit % 8
         if OTP_BASE <= at < OTP_BASE + OTP_SIZE:
-            offset = at - OTP_BASE
-            self._shadow.flips = (offset & ~3, mask << 8 * (offset % 4))
+            self._shadow.flips = (at - OTP_BASE, mask)
+            self.core.read_fuses()
             return
         place = self._memory(at, 1)
         assert place is not None  # noqa: S101
@@ -528,7 +529,9 @@ class ModuleBoard(Machine):
         self._disturbed = (at, self._change(at, bytes([view[index] ^ mask])))
 
     def calm(self) -> None:
-        self._shadow.flips = FlippableShadow.flips
+        if self._shadow.flips != FlippableShadow.flips:
+            self._shadow.flips = FlippableShadow.flips
+            self.core.read_fuses()
         if self._disturbed is not None:
             at, before = self._disturbed
             self._disturbed = None
