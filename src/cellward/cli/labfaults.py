@@ -84,8 +84,9 @@ def _subject(
     target: Path | None, seed: int, rom: Path | None, loader: Path | None, kind: "Kind"
 ) -> "Subject":
     from cellward.lab.faults.campaign import Kind
-    from cellward.lab.faults.elf import ElfSubject, read_file, read_target
+    from cellward.lab.faults.elf import ElfSubject
     from cellward.lab.faults.subject import InsideSubject, ModuleSubject
+    from cellward.lab.faults.target import read_file, read_target
 
     if target is not None:
         return ElfSubject(read_target(target))

@@ -7,11 +7,11 @@ different one is run once and remembered.
 """
 
 import hashlib
-from dataclasses import dataclass
 from typing import Any
 
-from cellward.core.slots import BANKS, DATA_PAGE_SIZE, OTP_DEVICE_SECRET, OTP_SIZE, Stage
+from cellward.core.slots import BANKS, DATA_PAGE_SIZE, OTP_DEVICE_SECRET, Stage
 from cellward.lab.faults.board import Restore
+from cellward.lab.faults.ends import Decision, Later, compare
 from cellward.lab.faults.hardware import (
     PAGE,
     Entropy,
@@ -21,12 +21,14 @@ from cellward.lab.faults.hardware import (
     SeededSource,
     extents,
 )
+from cellward.lab.faults.landmarks import DECIDING, MARKS
 from cellward.lab.faults.library import Answer, Library
 from cellward.lab.faults.outcome import Outcome
 from cellward.lab.faults.probe import SP, Probe
 from cellward.lab.faults.scenarios import HARDWARE, Scenario, flash, fuses
 from cellward.lab.faults.symbols import Symbols
 from cellward.lab.faults.thumb import size_at
+from cellward.lab.faults.wrong import Wrong, in_fuses
 from cellward.vbms import registers
 from cellward.vbms.cpu import Halt
 from cellward.vbms.cut import Cuts
@@ -40,26 +42,6 @@ BUDGET = 400_000
 REAL_BUDGET = 400_000_000
 INSIDE_BUDGET = 60_000_000  # of one call, five times the longest
 MAX_STOPS = 1000  # three times those of the longest boot
-# Functions that judge, order or open; what they call hashes, compares and copies for them.
-DECIDING = frozenset(
-    (
-        *("main", "qualify", "verify", "commit", "start_trial", "launch", "refused_bank", "verify_active"),
-        *("image_measure", "image_check", "pass_step", "unlock_add", "entry_check", "jump", "unlock"),
-        *("verify_digest", "verify_key", "verify_signature", "verify_counter", "verify_hardware"),
-        *("p256_verify", "p256_verify_raw", "rsa3072_pss_verify", "algorithm_of"),
-    )
-)
-# Functions that many ways lead through, and before which little is left of where a run came from.
-MARKS = (
-    "jump",
-    "verify_active",
-    "image_decode",
-    "vault_commit",
-    "hkdf_expand",
-    "bank_state",
-    "event",
-    "milestone",
-)
 MAX_BOOTS = 6
 IDLES_OF_A_HANG = 4
 BOOT_COUNTS = range(len(BANKS) * HARDWARE.bank_size, len(BANKS) * HARDWARE.bank_size + 2 * DATA_PAGE_SIZE)
@@ -71,26 +53,6 @@ CAUSES = {
     Outcome.HANG: ResetCause.WATCHDOG,
     Outcome.RESET: ResetCause.SOFTWARE,
 }
-
-
-class Decision(Exception):
-    """The run has ended. Internal to this file."""
-
-    def __init__(self, outcome: Outcome, end: str = "") -> None:
-        super().__init__(outcome)
-        self.outcome = outcome
-        self.end = end  # where the boot led to, when it led somewhere
-
-
-@dataclass(frozen=True)
-class Later:
-    """What boots without a fault come to: how and where they end, how many there are, what is then in
-    flash and fuses."""
-
-    outcome: Outcome
-    end: str
-    starts: int
-    persistent: bytes
 
 
 class ModuleBoard(Machine):
@@ -126,8 +88,7 @@ class ModuleBoard(Machine):
         self._reached: registers.Milestone | None = None
         self._idles = self._starts = 0
         self._extents = extents(self._flash_image)
-        self._patched: tuple[int, bytes] | None = None
-        self._disturbed: tuple[int, bytes] | None = None
+        self._wrong = Wrong(self._memories, self._shadow)
         self._later: dict[tuple[Any, ...], Later] = {}
         self._known: dict[bytes, Outcome] = {}
         self._following = False
@@ -412,16 +373,7 @@ class ModuleBoard(Machine):
             came = self._boot_after(CAUSES[outcome])
             if came.outcome.broken:
                 return came.outcome
-        return outcome if self._expected is None else self._compare(outcome, came, self._expected)
-
-    def _compare(self, outcome: Outcome, came: Later, expected: Later) -> Outcome:
-        if came.persistent != expected.persistent:
-            return Outcome.STATE
-        if outcome in (Outcome.CRASH, Outcome.HANG):
-            return outcome
-        if came.end != expected.end:
-            return came.outcome
-        return Outcome.REFUSED if came.starts <= expected.starts else Outcome.RESET
+        return outcome if self._expected is None else compare(outcome, came, self._expected)
 
     def _boot_after(self, cause: ResetCause) -> Later:
         """What the boots after a reset come to, without a fault."""
@@ -479,60 +431,17 @@ class ModuleBoard(Machine):
     def code(self, address: int) -> bytes:
         return self.core.peek(address, 4) or self.core.peek(address, 2) or b"\0\0"
 
-    def _memory(self, address: int, size: int) -> tuple[memoryview, int] | None:
-        """Where in this process the ROM's or flash's bytes at `address` lie."""
-        bank = HARDWARE.bank_size
-        for base, length, view, start in (
-            (ROM_BASE, registers.ROM_SIZE, self._memories.rom.view, 0),
-            (ACTIVE_BASE, bank, self.core.window(active=True), 0),
-            (registers.INACTIVE_BASE, bank, self.core.window(active=False), 0),
-            (registers.DATA_BASE, len(self._flash) - 2 * bank, self._memories.flash.view, 2 * bank),
-        ):
-            if base <= address and address + size <= base + length:
-                return view, start + address - base
-        return None
-
-    def _change(self, address: int, data: bytes) -> bytes:
-        """Returns what was there."""
-        place = self._memory(address, len(data))
-        assert place is not None  # noqa: S101
-        view, at = place
-        before = bytes(view[at : at + len(data)])
-        view[at : at + len(data)] = data
-        return before
-
     def patch(self, address: int, code: bytes) -> None:
-        self._patched = (address, self._change(address, code))
-        self.core.changed(address, len(code))
+        self._wrong.patch(self.core, address, code)
 
     def unpatch(self) -> None:
-        if self._patched is not None:
-            address, before = self._patched
-            self._patched = None
-            self._change(address, before)
-            self.core.changed(address, len(before))
+        self._wrong.unpatch(self.core)
 
     def readable(self, address: int, size: int) -> bool:
-        if address >= OTP_BASE and address + size <= OTP_BASE + OTP_SIZE:
-            return True
-        return self._memory(address, size) is not None
+        return self._wrong.place(self.core, address, size) is not None or in_fuses(address, size)
 
     def disturb(self, address: int, bit: int) -> None:
-        at, mask = address + bit // 8, 1 << bit % 8
-        if OTP_BASE <= at < OTP_BASE + OTP_SIZE:
-            self._shadow.flips = (at - OTP_BASE, mask)
-            self.core.read_fuses()
-            return
-        place = self._memory(at, 1)
-        assert place is not None  # noqa: S101
-        view, index = place
-        self._disturbed = (at, self._change(at, bytes([view[index] ^ mask])))
+        self._wrong.disturb(self.core, address, bit)
 
     def calm(self) -> None:
-        if self._shadow.flips != FlippableShadow.flips:
-            self._shadow.flips = FlippableShadow.flips
-            self.core.read_fuses()
-        if self._disturbed is not None:
-            at, before = self._disturbed
-            self._disturbed = None
-            self._change(at, before)
+        self._wrong.calm(self.core)

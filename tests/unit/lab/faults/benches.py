@@ -3,7 +3,8 @@
 import struct
 from pathlib import Path
 
-from cellward.lab.faults.elf import ElfBoard, Memory, Target
+from cellward.lab.faults.elf import ElfBoard
+from cellward.lab.faults.target import Memory, Target
 
 EXAMPLES = Path(__file__).parents[4] / "src" / "cellward" / "lab" / "examples"
 SUCCESS, FAILURE, RAM = 0x100, 0x200, 0x2000_0000

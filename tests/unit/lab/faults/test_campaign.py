@@ -5,11 +5,12 @@ import pytest
 
 from cellward.core.errors import FormatRefused, Refused, Unavailable
 from cellward.lab.faults.campaign import Kind
-from cellward.lab.faults.elf import ElfSubject, read_target
+from cellward.lab.faults.elf import ElfSubject
 from cellward.lab.faults.models import Model
 from cellward.lab.faults.outcome import Outcome, wilson
 from cellward.lab.faults.report import render
 from cellward.lab.faults.runner import Options, quiet, run
+from cellward.lab.faults.target import read_target
 from tests.unit.lab.faults.benches import EXAMPLES
 
 
