@@ -35,6 +35,8 @@ uint32_t entry_check(uint32_t base, enum stage stage, const struct verified *ima
     return STATUS_OK;
 }
 
+_Static_assert((RAM_SIZE - sizeof(struct handover)) % 32u == 0, "wiped by eight words");
+
 #ifndef CELLWARD_HOST
 /* The word that the hardware wants, made of what verification found: it is nowhere in this firmware, and
  * opens nothing in the register of a stage that was not the one verified. */
@@ -54,24 +56,24 @@ static _Noreturn void leave(uint32_t stack, uint32_t entry)
 {
     register uint32_t first __asm("r0") = stack;
     register uint32_t second __asm("r1") = entry;
-    __asm volatile("movs r2, #0\n"
-                   "msr msplim, r2\n"
-                   "msr msp, r0\n"
-                   "ldr r3, =%c2\n"
-                   "ldr r4, =%c3\n"
-                   "1: str r2, [r3], #4\n"
-                   "cmp r3, r4\n"
-                   "bne 1b\n"
-                   "mov r12, r1\n"
-                   "movs r0, #0\n"
+    __asm volatile("mov r12, r1\n"
                    "movs r1, #0\n"
-                   "movs r3, #0\n"
+                   "msr msplim, r1\n"
+                   "msr msp, r0\n"
+                   "ldr r2, =%c2\n"
+                   "ldr r3, =%c3\n"
+                   "movs r0, #0\n"
                    "movs r4, #0\n"
                    "movs r5, #0\n"
                    "movs r6, #0\n"
                    "movs r7, #0\n"
                    "mov r8, r0\n"
                    "mov r9, r0\n"
+                   "1: stmia r2!, {r0, r1, r4-r9}\n"
+                   "cmp r2, r3\n"
+                   "bne 1b\n"
+                   "movs r2, #0\n"
+                   "movs r3, #0\n"
                    "mov r10, r0\n"
                    "mov r11, r0\n"
                    "mov lr, r0\n"

@@ -60,10 +60,10 @@ def binary(name: str) -> bytes:
 def remembering() -> CpuFactory:
     """A core that executes each signature's verification once and digests on the host."""
     from cellward.lab.hostcrypto import HostCrypto
-    from cellward.lab.powercut.campaign import elves
+    from cellward.lab.powercut.campaign import Plan, elves, rom_of
 
     built("all")
-    return HostCrypto(elves()).cpu
+    return HostCrypto((rom_of(Plan()), *elves())).cpu
 
 
 KEY = Key.make()
