@@ -11,7 +11,9 @@ from unicorn.arm_const import UC_ARM_REG_R1
 
 from cellward.cli.lab import lab
 from cellward.core.slots import OTP_SLOT_KEYS
-from cellward.lab.faults.campaign import Job, Kind, Result, Site, Worker, pairs
+from cellward.lab.faults.campaign import Job, Kind, Result, Site, Worker, pairs, walk, walk_to
+from cellward.lab.faults.inject import faults_here
+from cellward.lab.faults.inject import run as run_fault
 from cellward.lab.faults.library import Library
 from cellward.lab.faults.models import Model
 from cellward.lab.faults.module import ModuleBoard
@@ -130,6 +132,27 @@ def test_inside_the_library_every_executed_instruction_is_a_site(algorithm: str,
     result = worker.run(Job(1, scenario, few, Kind.INSIDE))
     assert result.faults == sum(len(site.inside) for site in few) > 3
     assert result.bypasses == []
+
+
+def test_a_fault_leaves_nothing_to_the_next_run() -> None:
+    """Also where the machine in which code was patched is not the one that runs on: at a reset and where
+    the gate opens. Each was wrong once."""
+    built("all")
+    subject = ModuleSubject(1)
+    board = ModuleBoard(SCENARIOS[4], *subject.symbols, 1, Library(subject.symbols))
+    steps = walk(board)
+    board.begin()
+    for step in [n for n, at in enumerate(steps) if _function(subject, at) in ("reset", "jump")][::-1][:400][
+        ::-1
+    ]:
+        walk_to(board, step)
+        restore = board.save()
+        for fault in faults_here(board, full=steps.index(steps[step]) == step):
+            run_fault(board, fault)
+            restore()
+    while board.steps_done < len(steps) - 1:
+        assert board.core.pc == steps[board.steps_done], board.where(board.core.pc)
+        assert board.step() is None
 
 
 @pytest.mark.parametrize("real", [True, False])

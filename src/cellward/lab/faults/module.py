@@ -88,6 +88,7 @@ class ModuleBoard(Machine):
         self._reached: registers.Milestone | None = None
         self._idles = self._starts = 0
         self._extents = extents(self._flash_image)
+        self._extents_kept = len(self._extents)
         self._wrong = Wrong(self._memories, self._shadow)
         self._later: dict[tuple[Any, ...], Later] = {}
         self._known: dict[bytes, Outcome] = {}
@@ -315,8 +316,11 @@ class ModuleBoard(Machine):
         core.open(Stage.LOADER in self._system.executable)
 
     def _show_page(self, bank: int, offset: int) -> None:
-        if bank < len(BANKS):
-            self.core.show_page(bank, offset, PAGE)
+        if bank >= len(BANKS):
+            return
+        if not any(start <= offset < start + size for start, size in self._extents):
+            self._extents.append((offset, PAGE))  # a fault wrote where nothing was
+        self.core.show_page(bank, offset, PAGE)
 
     def _bad(self, bank: int) -> set[Stage]:
         """What must not run of a bank: behind a bad loader, nothing."""
@@ -421,6 +425,8 @@ class ModuleBoard(Machine):
             return
         for page in self._touched:
             self._flash[page : page + PAGE] = pages.get(page, self._flash_image[page : page + PAGE])
+            self._show_page(*divmod(page, HARDWARE.bank_size))
+        del self._extents[self._extents_kept :]
         self.core.shown = None  # to be copied again
         if any(page % HARDWARE.bank_size < HARDWARE.loader.end for page in self._touched):
             self.core.flush()

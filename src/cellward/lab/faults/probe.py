@@ -14,7 +14,7 @@ from typing import Any
 import unicorn as untyped_unicorn
 from unicorn import arm_const
 
-from cellward.core.slots import BANKS, DATA_BANK, OTP_SIZE, Stage
+from cellward.core.slots import BANKS, DATA_BANK, ERASED, OTP_SIZE, Stage
 from cellward.lab.faults import arm
 from cellward.vbms.cpu import READ, READ_EXECUTE, Cpu, Halt, Memories, Pinned
 from cellward.vbms.peripherals import Peripheral
@@ -28,6 +28,7 @@ from cellward.vbms.registers import (
 
 unicorn: Any = untyped_unicorn
 SP, LR = arm_const.UC_ARM_REG_SP, arm_const.UC_ARM_REG_LR
+CONTEXT_HEAD = 40
 Extents = Collection[tuple[int, int]]
 
 
@@ -51,7 +52,8 @@ class Probe(Cpu):
         self._stops = stops
         self._extents = extents
         self._fuses = fuses
-        self._windows = [Pinned(memoryview(bytearray(memories.hardware.bank_size))) for _ in BANKS]
+        erased = bytes([ERASED]) * memories.hardware.bank_size
+        self._windows = [Pinned(memoryview(bytearray(erased))) for _ in BANKS]
         self._shadow = Pinned(memoryview(bytearray(PERIPHERAL_SIZE)))
         self._open = False
         self._returns: set[int] = set()
@@ -212,8 +214,9 @@ class Probe(Cpu):
         return arm.named(self._uc)
 
     def state(self) -> bytes:
-        """Every register, and which virtual machine they are in."""
-        return bytes([self._open]) + bytes(self._uc.context_save())
+        """Every register, and which virtual machine they are in; but for Unicorn's own head of the
+        context, in which pointers are."""
+        return bytes([self._open]) + bytes(self._uc.context_save())[CONTEXT_HEAD:]
 
     # --- running ---
 
@@ -301,8 +304,10 @@ class Probe(Cpu):
     # --- memory and state ---
 
     def changed(self, address: int, size: int) -> None:
-        """Code at `address` was changed in place, for the machine that runs now."""
-        self._uc.ctl_remove_cache(address, address + size)
+        """Code at `address` was changed in place: in both machines, for what is executed there may open
+        the gate or reset, and then the other one runs."""
+        for vm in self._vms:
+            vm.ctl_remove_cache(address, address + size)
 
     def window(self, active: bool) -> memoryview:
         return self._windows[0 if active else 1].view
