@@ -142,9 +142,8 @@ def test_a_fault_leaves_nothing_to_the_next_run() -> None:
     board = ModuleBoard(SCENARIOS[4], *subject.symbols, 1, Library(subject.symbols))
     steps = walk(board)
     board.begin()
-    for step in [n for n, at in enumerate(steps) if _function(subject, at) in ("reset", "jump")][::-1][:400][
-        ::-1
-    ]:
+    behind = [step for step, at in enumerate(steps) if _function(subject, at) in ("reset", "jump")]
+    for step in behind[-400:]:
         walk_to(board, step)
         restore = board.save()
         for fault in faults_here(board, full=steps.index(steps[step]) == step):
