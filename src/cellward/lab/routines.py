@@ -76,6 +76,15 @@ class Elf:
         except OSError as error:
             raise Unavailable(Code.STORAGE_MISSING, str(path), found=error.strerror or "") from error
 
+    def check_linked(self, base: int) -> None:
+        """Raises FormatRefused (firmware.format) unless something is loaded at `base`: with another stage's
+        file nothing would run, and nothing would get through either."""
+        if not self.code(base, 1):
+            found = ", ".join(f"0x{address:08x}" for address, _data in self.segments) or "nothing loaded"
+            raise FormatRefused(
+                Code.FIRMWARE_FORMAT, self.name, expected=f"an ELF linked for 0x{base:08x}", found=found
+            )
+
     def image(self, base: int) -> bytes:
         """What is loaded from `base` on, as a programmer has it; gaps are zeros."""
         parts = [(address - base, data) for address, data in self.segments if address >= base]

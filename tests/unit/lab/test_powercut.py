@@ -45,6 +45,7 @@ from cellward.ports.module import Outcome, Torn
 from cellward.vbms.cut import Cuts, PowerCut
 from cellward.vbms.nor import Nor, flash_size
 from cellward.vbms.otp import Otp
+from cellward.vbms.packaged import packaged
 from cellward.vbms.state import FLASH_OFFSET, OTP_OFFSET
 from tests.firmware.rig import built
 from tests.unit.lab import mutated
@@ -458,3 +459,12 @@ def test_the_command_says_what_broke_in_one_line(tmp_path: Path) -> None:
     kept = (tmp_path / "cuts.jsonl").read_bytes()
     assert json.loads(CliRunner().invoke(lab, arguments).stdout)["cuts"] == told["cuts"]
     assert (tmp_path / "cuts.jsonl").read_bytes() == kept  # all of it was there
+
+
+@pytest.mark.parametrize("data", [b"no ELF", packaged("app-1.3.0.elf")], ids=["no ELF", "the app's"])
+@pytest.mark.parametrize("command", ["powercut", "faults"])
+def test_a_rom_that_is_none_is_refused_in_one_line(command: str, data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "rom.elf").write_bytes(data)
+    done = CliRunner().invoke(lab, [command, "--smoke", "--rom", str(tmp_path / "rom.elf")])
+    assert isinstance(done.exception, CellwardError)
+    assert done.exception.code is Code.FIRMWARE_FORMAT

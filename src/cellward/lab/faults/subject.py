@@ -11,9 +11,10 @@ from cellward.core.slots import Stage
 from cellward.lab.faults.board import Board
 from cellward.lab.faults.library import Library
 from cellward.lab.faults.module import ModuleBoard
-from cellward.lab.faults.scenarios import SCENARIOS, SMOKE, VERSION, Kind, Place, Scenario
+from cellward.lab.faults.scenarios import HARDWARE, SCENARIOS, SMOKE, VERSION, Kind, Place, Scenario
 from cellward.lab.faults.symbols import Symbols
 from cellward.vbms.packaged import packaged
+from cellward.vbms.registers import ROM_BASE
 
 ROM = "rom.elf"
 LOADER = f"loader-{VERSION}.elf"
@@ -21,11 +22,19 @@ LOADER = f"loader-{VERSION}.elf"
 
 @dataclass(frozen=True)
 class ModuleSubject:
-    """`rom` and `loader` are ELF files with symbols; empty: the packaged ones."""
+    """`rom` and `loader` are ELF files with symbols; empty: the packaged ones.
+
+    Raises FormatRefused (firmware.format).
+    """
 
     seed: int
     rom: bytes = b""
     loader: bytes = b""
+
+    def __post_init__(self) -> None:
+        rom, loader = self.symbols  # what is none is refused here, not in every worker
+        rom.check_linked(ROM_BASE)
+        loader.check_linked(HARDWARE.link_address(Stage.LOADER))
 
     @property
     def title(self) -> str:

@@ -285,7 +285,9 @@ def rom_of(plan: Plan) -> Elf:
     """Raises Unavailable (storage.missing), FormatRefused (firmware.format)."""
     if plan.rom is None:
         return Elf(packaged("rom.elf"), "rom.elf")
-    return Elf.read(plan.rom)
+    rom = Elf.read(plan.rom)
+    rom.check_linked(ROM_BASE)
+    return rom
 
 
 def elves() -> tuple[Elf, ...]:

@@ -166,7 +166,8 @@ class Summary:
 def run(options: Options, progress: Progress) -> Summary:
     """Raises what Journal, `rom_of` and the firmware's package raise. KeyboardInterrupt leaves a file that a
     second start goes on with."""
-    journal = Journal(options.results, campaign_of(options)) if options.results else None
+    campaign = campaign_of(options)  # a ROM that cannot be read is refused here, not in every worker
+    journal = Journal(options.results, campaign) if options.results else None
     try:
         with workers(options.cores, _start_worker, options.plan) as pool:
             return _run_all(options, pool, journal, progress)
