@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -80,7 +81,7 @@ def timed(does: Callable[[], object]) -> float:
 def line(folder: Path, options: tuple[str, ...], close: str, first: int) -> list[float]:
     """Each module's seconds."""
     states = [blank(folder, number) for number in range(first, first + MODULES)]
-    return [timed(lambda state=state: command(state, options, close)) for state in states]  # type: ignore[misc]
+    return [timed(partial(command, state, options, close)) for state in states]
 
 
 def main() -> None:

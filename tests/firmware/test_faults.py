@@ -19,9 +19,10 @@ from cellward.lab.faults.models import Model
 from cellward.lab.faults.module import ModuleBoard
 from cellward.lab.faults.outcome import Outcome
 from cellward.lab.faults.results import Summary
-from cellward.lab.faults.runner import Options, quiet, run
+from cellward.lab.faults.runner import Options, run
 from cellward.lab.faults.scenarios import SCENARIOS
 from cellward.lab.faults.subject import InsideSubject, ModuleSubject
+from cellward.lab.pool import quiet
 from cellward.vbms.registers import ACTIVE_BASE, DATA_BASE, OTP_BASE, ROM_BASE
 from tests.firmware.rig import built
 from tests.unit.lab import mutated

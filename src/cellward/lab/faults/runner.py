@@ -1,12 +1,9 @@
 """A campaign on all cores: surveys the scenarios, hands out the jobs, keeps what comes back."""
 
 import hashlib
-import multiprocessing
-import os
 import random
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +13,7 @@ from cellward.lab.faults.campaign import Job, Kind, Result, Site, Worker, jobs, 
 from cellward.lab.faults.results import Summary
 from cellward.lab.faults.symbols import Symbols
 from cellward.lab.journal import Journal
+from cellward.lab.pool import Progress, finished, ignore_interrupt, workers
 
 VERSION = 1  # of the models, the plan and the results; another one is another campaign
 
@@ -56,15 +54,12 @@ class Options:
         return [self.only] if self.only in names else [name for name in names if self.only in name]
 
 
-# Told how far it is: faults done, faults in all (both about), and how many got through.
-Progress = Callable[[int, int, int], None]
-
 _worker: Worker | None = None
 
 
 def _start_worker(subject: Subject, seed: int) -> None:
     global _worker  # noqa: PLW0603  # one a process: that is what a pool's initializer is for
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the campaign
+    ignore_interrupt()
     _worker = Worker(subject.board, subject.scenarios, seed)
 
 
@@ -86,14 +81,10 @@ def campaign_of(subject: Subject, options: Options) -> str:
 def run(subject: Subject, options: Options, progress: Progress) -> Summary:
     """Raises what Journal raises. KeyboardInterrupt leaves a file that a second start goes on with."""
     file = Journal(options.results, campaign_of(subject, options)) if options.results else None
-    cores = options.cores or len(os.sched_getaffinity(0))
-    pool = ProcessPoolExecutor(
-        cores, multiprocessing.get_context("spawn"), _start_worker, (subject, options.seed)
-    )
     try:
-        return _run_all(subject, options, pool, file, progress)
+        with workers(options.cores, _start_worker, subject, options.seed) as pool:
+            return _run_all(subject, options, pool, file, progress)
     finally:
-        pool.shutdown(cancel_futures=True)
         if file is not None:
             file.close()
 
@@ -109,20 +100,14 @@ def _run_all(
     passed = expected - sum(job.expected for job in open_)
     bypasses = sum(len(result.bypasses) for result in results)
     progress(passed, expected, bypasses)
-    waiting = {pool.submit(_run, job): job for job in open_}
-    for future in _finished(waiting):
-        result = future.result()
+    for job, result in finished(pool, _run, open_):
         if file is not None:
             file.add(result.to_json())
         results.append(result)
-        passed += waiting[future].expected
+        passed += job.expected
         bypasses += len(result.bypasses)
         progress(passed, expected, bypasses)
     return Summary(subject.title, len(plan), sorted(results, key=lambda result: result.job))
-
-
-def _finished(waiting: dict[Future[Result], Job]) -> Iterator[Future[Result]]:
-    yield from as_completed(waiting)
 
 
 def _plan(subject: Subject, options: Options, pool: ProcessPoolExecutor) -> list[Job]:
@@ -140,7 +125,3 @@ def _plan(subject: Subject, options: Options, pool: ProcessPoolExecutor) -> list
         else:
             plan += jobs(scenario, found, len(plan), kind)
     return plan
-
-
-def quiet(_done: int, _all: int, _bypasses: int) -> None:
-    """No progress."""

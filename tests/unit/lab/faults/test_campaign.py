@@ -9,8 +9,9 @@ from cellward.lab.faults.elf import ElfSubject
 from cellward.lab.faults.models import Model
 from cellward.lab.faults.outcome import Outcome, wilson
 from cellward.lab.faults.report import render
-from cellward.lab.faults.runner import Options, quiet, run
+from cellward.lab.faults.runner import Options, run
 from cellward.lab.faults.target import read_target
+from cellward.lab.pool import quiet
 from tests.unit.lab.faults.benches import EXAMPLES
 
 
