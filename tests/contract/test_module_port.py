@@ -36,7 +36,7 @@ from cellward.vbms.bench import VirtualModule
 from cellward.vbms.plant import Order, provision
 from cellward.vbms.state import create
 from tests.fakes.module import FakeModule
-from tests.firmware.rig import KEY, release
+from tests.firmware.rig import KEY, release, remembering
 
 PAGE = BMS_M33.page_size
 APP = BMS_M33.app.offset
@@ -67,7 +67,7 @@ def _state(folder: Path, prepared: Path | None) -> Path:
 
 @contextmanager
 def in_process(folder: Path, prepared: Path | None) -> Iterator[BenchModule]:
-    module = VirtualModule(_state(folder, prepared))
+    module = VirtualModule(_state(folder, prepared), cpu=remembering())
     yield module
     module.close()
 
@@ -97,7 +97,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A module that was provisioned with 1.3.0 and has committed it: counter 6."""
     state = tmp_path_factory.mktemp("plant") / "m.state"
     create(state, BMS_M33, "M0001")
-    module = VirtualModule(state)
+    module = VirtualModule(state, cpu=remembering())
     assert provision(module, ORDER, bytes)
     module.power_off()
     module.power_on()

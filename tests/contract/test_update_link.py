@@ -54,7 +54,7 @@ from cellward.vbms.bench import VirtualModule
 from cellward.vbms.plant import Order, provision
 from cellward.vbms.state import create
 from tests.fakes.module import FakeModule
-from tests.firmware.rig import KEY, STRANGER, binary, release
+from tests.firmware.rig import KEY, STRANGER, binary, release, remembering
 from vectors.forge import Key
 
 SECRET = hashlib.sha256(b"the secret of a module of the tests").digest()
@@ -142,7 +142,7 @@ def fake(_: Path, prepare: Prepare = sold) -> Iterator[BenchModule]:
 def emulated(prepared: Path, prepare: Prepare = sold) -> Iterator[BenchModule]:
     state = prepared.with_name("talk.state")
     shutil.copy(prepared.with_name(f"{prepare.__name__}.state"), state)
-    module = VirtualModule(state)
+    module = VirtualModule(state, cpu=remembering())
     module.power_on()
     yield module
     module.close()
@@ -155,7 +155,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for prepare in (sold, planted):
         state = folder / f"{prepare.__name__}.state"
         create(state, BMS_M33, "M0001")
-        module = VirtualModule(state)
+        module = VirtualModule(state, cpu=remembering())
         prepare(module)
         module.power_off()
         module.close()

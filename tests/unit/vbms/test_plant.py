@@ -30,7 +30,7 @@ from cellward.vbms.plant import Order, provision
 from cellward.vbms.plantsecret import NOTE_OFFSET, NOTE_SIZE
 from cellward.vbms.state import OTP_OFFSET, create
 from tests.fakes.module import FakeModule
-from tests.firmware.rig import KEY, STRANGER, release, sign
+from tests.firmware.rig import KEY, STRANGER, release, remembering, sign
 
 IMAGES = dict(release("1.3.0", 6))
 KEYS = (KEY.public.key_hash,)
@@ -255,7 +255,7 @@ CLOSED = Order(BMS_M33, KEYS, IMAGES, root_quorum=b"q" * 32, close=True)
 
 def test_a_module_that_proves_its_keys_is_closed(tmp_path: Path) -> None:
     create(tmp_path / "m", BMS_M33, "M7")
-    module, desk = VirtualModule(tmp_path / "m"), Desk()
+    module, desk = VirtualModule(tmp_path / "m", cpu=remembering()), Desk()
     assert provision(module, CLOSED, Dice(), desk)
     status = module.status()
     assert (status.lifecycle, status.debug_locked) == (Lifecycle.PRODUCTION, True)
@@ -275,7 +275,7 @@ def test_a_module_with_other_keys_than_registered_stays_open(
     tmp_path: Path, other: Callable[[RegisteredKeys], RegisteredKeys]
 ) -> None:
     create(tmp_path / "m", BMS_M33, "M7")
-    module, desk = VirtualModule(tmp_path / "m"), Desk()
+    module, desk = VirtualModule(tmp_path / "m", cpu=remembering()), Desk()
     provision(module, replace(CLOSED, close=False), Dice(), desk)
     assert desk.held is not None
     desk.held = replace(desk.held, keys=other(desk.held.keys))
@@ -295,7 +295,7 @@ class Line:
 
     def __init__(self, state: Path) -> None:
         create(state, BMS_M33, "M7")
-        self.module = VirtualModule(state)
+        self.module = VirtualModule(state, cpu=remembering())
         self._blank = bytes(self.flash), bytes(self.fuses)
         self.desk = Desk()
         self.dice = Dice()
