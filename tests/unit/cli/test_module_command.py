@@ -1,6 +1,7 @@
 """`cellward module` as a user and as a script meet it."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -39,21 +40,24 @@ def refused(code: Code, *arguments: str | Path) -> Result:
     return result
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Key and images as `keys export` and `image sign` leave them."""
-    (tmp_path / "firmware.pem").write_bytes(KEY.public.pem())
+def filled(folder: Path) -> Path:
+    """With key and images as `keys export` and `image sign` leave them."""
+    (folder / "firmware.pem").write_bytes(KEY.public.pem())
     for version, counter in (("1.3.0", 6), ("1.4.0", 7)):
         for stage, image in release(version, counter).items():
-            (tmp_path / f"{stage}-{version}.img").write_bytes(image)
-    return tmp_path
+            (folder / f"{stage}-{version}.img").write_bytes(image)
+    return folder
 
 
-@pytest.fixture
-def state(folder: Path) -> Path:
+def made(folder: Path) -> Path:
     state = folder / "m.state"
     assert run("create", "--state", state, "--hardware", "bms-m33", "--serial", "M9").exit_code == 0
     return state
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return made(filled(tmp_path))
 
 
 def provision(state: Path, *extra: str, key: str | Path | None = None, app: str = "app") -> list[str | Path]:
@@ -65,10 +69,18 @@ def provision(state: Path, *extra: str, key: str | Path | None = None, app: str 
     return ["provision", "--state", state, "--firmware-key", key, *images, *register, *extra]
 
 
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a module was made and provisioned, to be copied."""
+    folder = tmp_path_factory.mktemp("plant")
+    assert run(*provision(made(filled(folder)))).exit_code == 0
+    return folder
+
+
 @pytest.fixture
-def planted(state: Path) -> Path:
-    assert run(*provision(state)).exit_code == 0
-    return state
+def planted(plant: Path, tmp_path: Path) -> Path:
+    shutil.copytree(plant, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "m.state"
 
 
 @pytest.fixture
