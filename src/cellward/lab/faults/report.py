@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
+from cellward.lab import page
 from cellward.lab.faults.outcome import Counts, Outcome, broken
 from cellward.lab.faults.results import Summary, grouped
 from cellward.lab.faults.symbols import Symbols
@@ -92,17 +91,12 @@ def heat_map(summary: Summary, files: Sequence[Symbols]) -> list[Row]:
 
 
 def render(summary: Summary, files: Sequence[Symbols]) -> str:
-    environment = Environment(
-        loader=PackageLoader("cellward.lab.faults", "."),
-        autoescape=select_autoescape(default_for_string=True, default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
     table = [
         (model, [(summary.counts(model, scenario), scenario) for scenario in summary.scenarios])
         for model in summary.models
     ]
-    return environment.get_template("report.html.j2").render(
+    return page.render(
+        "cellward.lab.faults",
         summary=summary,
         rows=heat_map(summary, files),
         width=ROW_CELLS * (CELL + GAP),

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from math import isinf, log10
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
+from cellward.lab import page
 from cellward.lab.leakage.module import NOT_TRACED
 from cellward.lab.leakage.runner import Summary, Verdict
 from cellward.lab.leakage.statistics import THRESHOLD
@@ -68,13 +67,8 @@ def _strip(verdict: Verdict, channel: Channel) -> Strip:
 
 
 def render(summary: Summary) -> str:
-    environment = Environment(
-        loader=PackageLoader("cellward.lab.leakage", "."),
-        autoescape=select_autoescape(default_for_string=True, default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return page.render(
+        "cellward.lab.leakage",
         summary=summary,
         rows=[(verdict, strips(verdict)) for verdict in summary.verdicts],
         width=WIDTH,

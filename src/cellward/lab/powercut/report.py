@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from math import sqrt
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
+from cellward.lab import page
 from cellward.lab.powercut.campaign import Survey
 from cellward.lab.powercut.judge import Promise
 from cellward.lab.powercut.runner import Summary
@@ -120,13 +119,8 @@ def promises(summary: Summary) -> Sequence[tuple[Promise, int]]:
 
 
 def render(summary: Summary) -> str:
-    environment = Environment(
-        loader=PackageLoader("cellward.lab.powercut", "."),
-        autoescape=select_autoescape(default_for_string=True, default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return page.render(
+        "cellward.lab.powercut",
         summary=summary,
         rows=timeline(summary),
         promises=promises(summary),
