@@ -1,6 +1,5 @@
 """`cellward lab powercut`, and how its results look on a terminal and for a build server."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,20 +54,29 @@ def powercut(
         raise click.UsageError(f"no scenario's name contains {scenario!r}")
     with labview.bar("operations cut", "promises broken", hidden=as_json) as progress:
         summary = run(options, progress)
-    labview.write_page(html, lambda: report.render(summary))
-    labview.write_junit(junit, "power cuts", _cases(summary))
-    if as_json:
-        click.echo(json.dumps(summary.to_json(), indent=2))
-    else:
-        _show(summary)
-    if summary.findings or summary.differing:
-        raise ModuleRefused(
-            Code.POWER_CUT,
-            "module",
-            expected="every promise kept after every cut",
-            found=f"{len(summary.findings)} broken in {summary.cuts} cuts, "
-            f"{len(summary.differing)} audits that differ",
-        )
+    labview.conclude(
+        summary,
+        lambda: _show(summary),
+        _found(summary),
+        page=lambda: report.render(summary),
+        html=html,
+        suite="power cuts",
+        cases=_cases(summary),
+        junit=junit,
+        as_json=as_json,
+    )
+
+
+def _found(summary: "Summary") -> ModuleRefused | None:
+    if not (summary.findings or summary.differing):
+        return None
+    return ModuleRefused(
+        Code.POWER_CUT,
+        "module",
+        expected="every promise kept after every cut",
+        found=f"{len(summary.findings)} broken in {summary.cuts} cuts, "
+        f"{len(summary.differing)} audits that differ",
+    )
 
 
 def _show(summary: "Summary") -> None:

@@ -1,6 +1,5 @@
 """`cellward lab faults`, and how its results look on a terminal and for a build server."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,19 +64,17 @@ def faults(
         raise click.UsageError(f"no scenario's name contains {scenario!r}")
     with labview.bar("faults", "got through", hidden=as_json) as progress:
         summary = run(subject, options, progress)
-    labview.write_page(html, lambda: report.render(summary, subject.symbols))
-    labview.write_junit(junit, f"faults: {summary.title}", _cases(summary))
-    if as_json:
-        click.echo(json.dumps(summary.to_json(), indent=2))
-    else:
-        _show(summary)
-    if summary.bypasses or summary.differing:
-        raise ModuleRefused(
-            Code.BOOT_INTEGRITY,
-            subject.title,
-            expected="no fault that gets through",
-            found=f"{len(summary.bypasses)} of {summary.faults}, {len(summary.differing)} audits that differ",
-        )
+    labview.conclude(
+        summary,
+        lambda: _show(summary),
+        _found(summary),
+        page=lambda: report.render(summary, subject.symbols),
+        html=html,
+        suite=f"faults: {summary.title}",
+        cases=_cases(summary),
+        junit=junit,
+        as_json=as_json,
+    )
 
 
 def _subject(
@@ -92,6 +89,17 @@ def _subject(
         return ElfSubject(read_target(target))
     made = InsideSubject if kind is Kind.INSIDE else ModuleSubject
     return made(seed, *(b"" if path is None else read_file(path) for path in (rom, loader)))
+
+
+def _found(summary: "Summary") -> ModuleRefused | None:
+    if not (summary.bypasses or summary.differing):
+        return None
+    return ModuleRefused(
+        Code.BOOT_INTEGRITY,
+        summary.title,
+        expected="no fault that gets through",
+        found=f"{len(summary.bypasses)} of {summary.faults}, {len(summary.differing)} audits that differ",
+    )
 
 
 def _show(summary: "Summary") -> None:

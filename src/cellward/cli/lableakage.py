@@ -1,6 +1,5 @@
 """`cellward lab leakage`, and how its results look on a terminal and for a build server."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,19 +53,28 @@ def leakage(
         summary = run(options, progress)
     if not summary.verdicts:
         raise click.UsageError(f"no routine's name contains {routine!r}")
-    labview.write_page(html, lambda: report.render(summary))
-    labview.write_junit(junit, "leakage", _cases(summary))
-    if as_json:
-        click.echo(json.dumps(summary.to_json(), indent=2))
-    else:
-        _show(summary)
-    if summary.leaking or summary.wrong:
-        raise ModuleRefused(
-            Code.LEAKAGE,
-            "constant time",
-            expected="the same trace for every secret, and the known answer",
-            found=f"{len(summary.leaking)} routines that leak, {summary.wrong} wrong answers",
-        )
+    labview.conclude(
+        summary,
+        lambda: _show(summary),
+        _found(summary),
+        page=lambda: report.render(summary),
+        html=html,
+        suite="leakage",
+        cases=_cases(summary),
+        junit=junit,
+        as_json=as_json,
+    )
+
+
+def _found(summary: "Summary") -> ModuleRefused | None:
+    if not (summary.leaking or summary.wrong):
+        return None
+    return ModuleRefused(
+        Code.LEAKAGE,
+        "constant time",
+        expected="the same trace for every secret, and the known answer",
+        found=f"{len(summary.leaking)} routines that leak, {summary.wrong} wrong answers",
+    )
 
 
 def _show(summary: "Summary") -> None:

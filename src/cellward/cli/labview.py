@@ -1,10 +1,11 @@
 """What the laboratory's commands have in common: options, the bar, and files for people and build servers."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from xml.etree import ElementTree as ET
 
 import click
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cellward import bootstrap
-from cellward.core.errors import Code, Unavailable
+from cellward.core.errors import Code, ModuleRefused, Unavailable
 
 F = TypeVar("F", bound=Callable[..., Any])
 PACKAGES = ("capstone", "numpy", "unicorn")
@@ -25,6 +26,12 @@ _OPTIONS = (
     click.option("--junit", type=_file, help="Write JUnit XML."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON."),
 )
+
+
+class Summary(Protocol):
+    """What every campaign comes to."""
+
+    def to_json(self) -> dict[str, Any]: ...
 
 
 def campaign_options(command: F) -> F:
@@ -66,18 +73,40 @@ def bar(done: str, bad: str, *, hidden: bool) -> Iterator[Callable[[int, int, in
         yield move
 
 
-def write_page(path: Path | None, render: Callable[[], str]) -> None:
-    """Raises Unavailable (storage.failed)."""
-    if path is not None:
-        bootstrap.write_file(path, render().encode())
+def conclude(
+    summary: Summary,
+    show: Callable[[], None],
+    found: ModuleRefused | None,
+    *,
+    page: Callable[[], str],
+    html: Path | None,
+    suite: str,
+    cases: Mapping[str, Sequence[str]],
+    junit: Path | None,
+    as_json: bool,
+) -> None:
+    """How every campaign ends: its files, JSON or what `show` prints, and `found` raised, which is exit
+    status 1 and one line. `cases`: a test case for each name; it failed when there are lines for it.
+
+    Raises Unavailable (storage.failed), and `found`.
+    """
+    if html is not None:
+        bootstrap.write_file(html, page().encode())
+    if junit is not None:
+        bootstrap.write_file(junit, _junit(suite, cases))
+    if as_json:
+        click.echo(json.dumps(summary.to_json(), indent=2))
+    else:
+        show()
+    if found is not None:
+        raise found
 
 
-def write_junit(path: Path | None, suite: str, cases: Mapping[str, Sequence[str]]) -> None:
-    """A test case for each name; it failed when there are lines for it."""
+def _junit(suite: str, cases: Mapping[str, Sequence[str]]) -> bytes:
     failures = sum(1 for lines in cases.values() if lines)
     root = ET.Element("testsuite", name=suite, tests=str(len(cases)), failures=str(failures))
     for name, lines in cases.items():
         case = ET.SubElement(root, "testcase", classname=suite, name=name)
         if lines:
             ET.SubElement(case, "failure", message=f"{len(lines)} found").text = "\n".join(lines)
-    write_page(path, lambda: ET.tostring(root, encoding="unicode"))
+    return ET.tostring(root, encoding="unicode").encode()
