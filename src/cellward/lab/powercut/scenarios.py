@@ -63,6 +63,7 @@ class Scenario:
     name = ""
     recipes: tuple[Recipe, ...] = (OLD,)
     recovery = False
+    lifecycle = Lifecycle.PROVISIONED
 
     def __init__(self, seed: int, padding: int = 0) -> None:
         self.seed = seed
@@ -71,7 +72,7 @@ class Scenario:
         self.registrations: list[Registration] = []
 
     def prepare(self, bench: Bench) -> None:
-        bench.plant(self.seed, ("maker",), COMMITTED, Lifecycle.PROVISIONED)
+        bench.plant(self.seed, ("maker",), COMMITTED, self.lifecycle)
         bench.put(A, self.releases["old"])
         bench.put(B, self.releases["old"])
 
@@ -177,10 +178,7 @@ class Updated(Scenario):
     """The same update through the module's own engine, on a closed module."""
 
     name = "update over the link"
-
-    def prepare(self, bench: Bench) -> None:
-        super().prepare(bench)
-        bench.plant(self.seed, ("maker",), COMMITTED, Lifecycle.PRODUCTION)
+    lifecycle = Lifecycle.PRODUCTION
 
     def live(self, module: VirtualModule, log: Log) -> None:
         log.phase = "boot"
@@ -362,10 +360,7 @@ class Tampered(Scenario):
     """The case is opened while the app runs."""
 
     name = "tamper"
-
-    def prepare(self, bench: Bench) -> None:
-        super().prepare(bench)
-        bench.plant(self.seed, ("maker",), COMMITTED, Lifecycle.PRODUCTION)
+    lifecycle = Lifecycle.PRODUCTION
 
     def live(self, module: VirtualModule, log: Log) -> None:
         log.phase = "boot"
