@@ -9,23 +9,17 @@ different one is run once and remembered.
 import hashlib
 from typing import Any
 
-from cellward.core.slots import BANKS, DATA_PAGE_SIZE, OTP_DEVICE_SECRET, Stage
+from cellward.core.slots import BANKS, Stage
 from cellward.lab.faults.board import Restore
+from cellward.lab.faults.calls import Calls
 from cellward.lab.faults.ends import Decision, Later, compare
-from cellward.lab.faults.hardware import (
-    PAGE,
-    Entropy,
-    FlippableShadow,
-    LoggedNor,
-    Parts,
-    SeededSource,
-    extents,
-)
+from cellward.lab.faults.hardware import PAGE, Entropy, FlippableShadow, Parts, SeededSource
+from cellward.lab.faults.kept import Kept, Pages
 from cellward.lab.faults.landmarks import DECIDING, MARKS
-from cellward.lab.faults.library import Answer, Library
+from cellward.lab.faults.library import Library
 from cellward.lab.faults.outcome import Outcome
 from cellward.lab.faults.probe import SP, Probe
-from cellward.lab.faults.scenarios import HARDWARE, Scenario, flash, fuses
+from cellward.lab.faults.scenarios import HARDWARE, Scenario
 from cellward.lab.faults.symbols import Symbols
 from cellward.lab.faults.thumb import size_at
 from cellward.lab.faults.wrong import Wrong, in_fuses
@@ -44,10 +38,8 @@ INSIDE_BUDGET = 60_000_000  # of one call, five times the longest
 MAX_STOPS = 1000  # three times those of the longest boot
 MAX_BOOTS = 6
 IDLES_OF_A_HANG = 4
-BOOT_COUNTS = range(len(BANKS) * HARDWARE.bank_size, len(BANKS) * HARDWARE.bank_size + 2 * DATA_PAGE_SIZE)
 STACK_LIMIT = registers.RAM_SIZE - 8 * 1024  # link/stage.ld
 MOST_KNOWN = 200_000  # states
-SECRET, SECRET_END = OTP_DEVICE_SECRET.offset, OTP_DEVICE_SECRET.offset + OTP_DEVICE_SECRET.size
 CAUSES = {
     Outcome.CRASH: ResetCause.WATCHDOG,  # the core locks up
     Outcome.HANG: ResetCause.WATCHDOG,
@@ -63,23 +55,21 @@ class ModuleBoard(Machine):
     ) -> None:
         self.scenario = scenario
         self._symbols = {True: rom, False: loader}
-        self._flash_image, self._fuse_image = flash(scenario, seed), fuses(scenario, seed)
-        self._flash, self._fuses = bytearray(self._flash_image), bytearray(self._fuse_image)
         self._cuts, self._entropy = Cuts(), Entropy(seed)
-        nor = LoggedNor(memoryview(self._flash), self._cuts, self._show_page)
-        self._touched = nor.touched
+        self._kept = kept = Kept(scenario, seed, self._cuts, self._show_page)
         super().__init__(
             b"".join(data for _, data in rom.segments),
             HARDWARE,
-            memoryview(self._flash),
-            nor,
-            Otp(memoryview(self._fuses), self._cuts),
+            memoryview(kept.flash),
+            kept.nor,
+            Otp(memoryview(kept.fuses), self._cuts),
             Pack(),
             self._entropy,
         )
         self._real = library is None
         self._budget = REAL_BUDGET if library is None else BUDGET
         self._library = library or Library(())
+        self._calls = Calls(self._library, REAL_BUDGET if library is None else INSIDE_BUDGET)
         self._stops = frozenset() if library is None else self._stops_of(library, rom, loader)
         self._shadow = FlippableShadow(self.otp)
         self._bus[registers.TRNG_BASE] = SeededSource(self._entropy)
@@ -87,8 +77,6 @@ class ModuleBoard(Machine):
         self._parts = Parts([*self._bus.values(), self.otp, self.pack, self._cuts, self._entropy])
         self._reached: registers.Milestone | None = None
         self._idles = self._starts = 0
-        self._extents = extents(self._flash_image)
-        self._extents_kept = len(self._extents)
         self._wrong = Wrong(self._memories, self._shadow)
         self._later: dict[tuple[Any, ...], Later] = {}
         self._known: dict[bytes, Outcome] = {}
@@ -121,7 +109,7 @@ class ModuleBoard(Machine):
             self._start()
 
     def _start(self) -> None:
-        self._flash[:], self._fuses[:] = self._flash_image, self._fuse_image
+        self._kept.begin()
         self._memories.lose_power()
         self._system.retain = 0
         self._system.cause = ResetCause.POWER
@@ -129,9 +117,8 @@ class ModuleBoard(Machine):
         if self._probe is not None:
             self._probe.close()
         self._reset_parts()
-        self._touched.clear()
         fuses_ = None if self._real else self._read_fuses
-        self._probe = Probe(self._rom, self._memories, self._bus, self._stops, self._extents, fuses_)
+        self._probe = Probe(self._rom, self._memories, self._bus, self._stops, self._kept.extents, fuses_)
         self._initial = self._probe.save()
 
     @staticmethod
@@ -141,13 +128,8 @@ class ModuleBoard(Machine):
         return library.entries.union(marks)
 
     def _read_fuses(self) -> bytes:
-        fuses_ = bytearray(self._fuses)
-        if self.otp.secret_hidden or self.otp.tampered:
-            fuses_[SECRET:SECRET_END] = bytes(OTP_DEVICE_SECRET.size)
-        at, mask = self._shadow.flips
-        if at >= 0:
-            fuses_[at] ^= mask
-        return bytes(fuses_)
+        secret = not (self.otp.secret_hidden or self.otp.tampered)
+        return self._kept.fuses_read(self._shadow.flips, secret=secret)
 
     def _reset_parts(self) -> None:
         for peripheral in self._bus.values():
@@ -227,10 +209,10 @@ class ModuleBoard(Machine):
     def _proceed(self, budget: int) -> None:
         """To the next stop, or with a budget of 0 one step. Raises Decision."""
         core = self.core
-        if core.pc in self._library.entries and self._modelled():
+        if self._calls.modelled(core):
             return
         if not budget and not self.is_site(core.pc):
-            self._call()
+            self._calls.run(core)
             return
         core.pass_stop()
         halt = core.run(budget) if budget else core.step()
@@ -239,30 +221,6 @@ class ModuleBoard(Machine):
                 raise Decision(Outcome.HANG)
         else:
             self._answer(halt)
-
-    def _modelled(self) -> bool:
-        """Answer the call that the core stands before, or let it be run."""
-        if self.core.pc not in self._library.entries:
-            return False
-        answer = self._library.call(self.core)
-        if answer is Answer.FAULT:
-            self.core.forget_return()
-            raise Decision(Outcome.CRASH)
-        return answer is Answer.DONE
-
-    def _call(self) -> None:
-        """Through a whole call into the library. What it calls of itself may be modelled."""
-        core = self.core
-        core.await_return()
-        while True:
-            halt = core.run(REAL_BUDGET if self._real else INSIDE_BUDGET)
-            if core.returned:
-                return
-            if halt is not Halt.BUDGET or core.stopped_at is None:
-                core.forget_return()
-                raise Decision(Outcome.CRASH if halt is Halt.FAULT else Outcome.HANG)
-            if not self._modelled():
-                core.pass_stop()
 
     def trace(self) -> tuple[int, ...]:
         blocks = self.core.trace_call(REAL_BUDGET)
@@ -308,7 +266,7 @@ class ModuleBoard(Machine):
     def _show(self) -> None:
         """Map what may run: neither an app nor the bad image, so that the first fetch ends the run."""
         active, core = self._system.active, self.core
-        bad = self._system.executable & self._bad(active)
+        bad = self._system.executable & self.scenario.bad_in(active)
         if bad:  # the gate is open: what is executed first does not matter any more
             raise Decision(Outcome.BYPASS, f"bank {active} {min(bad)}")
         if core.shown != active:
@@ -316,17 +274,9 @@ class ModuleBoard(Machine):
         core.open(Stage.LOADER in self._system.executable)
 
     def _show_page(self, bank: int, offset: int) -> None:
-        if bank >= len(BANKS):
-            return
-        if not any(start <= offset < start + size for start, size in self._extents):
-            self._extents.append((offset, PAGE))  # a fault wrote where nothing was
-        self.core.show_page(bank, offset, PAGE)
-
-    def _bad(self, bank: int) -> set[Stage]:
-        """What must not run of a bank: behind a bad loader, nothing."""
-        if bank != self.scenario.bank:
-            return set()
-        return set(Stage) if self.scenario.stage is Stage.LOADER else {Stage.APP}
+        if bank < len(BANKS):
+            self._kept.extend(offset)
+            self.core.show_page(bank, offset, PAGE)
 
     def _fetch(self) -> None:
         """Raises Decision for a fetch that the hardware would have allowed."""
@@ -352,19 +302,7 @@ class ModuleBoard(Machine):
     # --- what came of it ---
 
     def _persistent(self, *, counted: bool = True) -> bytes:
-        """What outlives a power cut, and differs from the scenario's beginning. Unless `counted`, without
-        the boot count: a boot more is no harm."""
-        digest = hashlib.sha256(self._fuses)
-        digest.update(self._latch.sources.to_bytes(4, "little"))
-        for page, content in sorted(self._pages().items()):
-            if counted or page not in BOOT_COUNTS:
-                digest.update(page.to_bytes(4, "little") + content)
-        return digest.digest()
-
-    def _pages(self) -> dict[int, bytes]:
-        """The pages that are not as the scenario begins."""
-        now = ((page, bytes(self._flash[page : page + PAGE])) for page in self._touched)
-        return {page: content for page, content in now if content != self._flash_image[page : page + PAGE]}
+        return self._kept.digest(self._latch.sources, counted=counted)
 
     def _judge_end(self, decision: Decision) -> Outcome:
         outcome = decision.outcome
@@ -407,11 +345,11 @@ class ModuleBoard(Machine):
         parts = self._parts.save()
         own = (self._reached, self._idles)
         ram, tx = bytes(self._memories.ram.view), bytes(self._memories.tx.view)
-        fuses_, pages = bytes(self._fuses), self._pages()
+        fuses_, pages = bytes(self._kept.fuses), self._kept.pages()
 
         def restore() -> None:
             self._set_pages(pages)
-            self._fuses[:] = fuses_
+            self._kept.fuses[:] = fuses_
             self._memories.ram.view[:] = ram
             self._memories.tx.view[:] = tx
             parts()
@@ -420,17 +358,16 @@ class ModuleBoard(Machine):
 
         return restore
 
-    def _set_pages(self, pages: dict[int, bytes]) -> None:
-        if self._pages() == pages:
+    def _set_pages(self, pages: Pages) -> None:
+        written = self._kept.put_back(pages)
+        if not written:
             return
-        for page in self._touched:
-            self._flash[page : page + PAGE] = pages.get(page, self._flash_image[page : page + PAGE])
+        for page in written:
             self._show_page(*divmod(page, HARDWARE.bank_size))
-        del self._extents[self._extents_kept :]
+        self._kept.shrink()
         self.core.shown = None  # to be copied again
-        if any(page % HARDWARE.bank_size < HARDWARE.loader.end for page in self._touched):
+        if any(page % HARDWARE.bank_size < HARDWARE.loader.end for page in written):
             self.core.flush()
-        self._touched.intersection_update(pages)
 
     # --- faults ---
 

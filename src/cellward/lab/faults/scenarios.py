@@ -76,6 +76,12 @@ class Scenario:
     def authorised(self) -> int:
         return COUNTER + 1 if self.place is Place.NEWEST else COUNTER
 
+    def bad_in(self, bank: int) -> set[Stage]:
+        """What must not run of a bank: behind a bad loader, nothing."""
+        if bank != self.bank:
+            return set()
+        return set(Stage) if self.stage is Stage.LOADER else {Stage.APP}
+
 
 # The other bank's part in it has nothing to do with the algorithm.
 SCENARIOS = (
