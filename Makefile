@@ -9,6 +9,7 @@ export PYTHON SKIP_APT
 
 BIN := .venv/bin
 TYPED := $(wildcard src tests bench firmware/*.py firmware/fuzz/*.py tools/*.py vectors/*.py)
+CAMPAIGNS := faults powercut leakage
 BENCHES := $(sort $(wildcard bench/[!_]*.py))
 
 .PHONY: help
@@ -39,11 +40,12 @@ bench: setup-test ## every table in bench/, each with its reference measured in 
 	@for bench in $(BENCHES); do $(BIN)/python "$$bench"; done
 
 .PHONY: lab
-lab: setup-test ## the laboratory's samples: faults, power cuts, leakage; pages and JUnit in build/lab
+lab: $(CAMPAIGNS:%=lab-%) ## the laboratory's samples: faults, power cuts, leakage; pages and JUnit in build/lab
+
+.PHONY: $(CAMPAIGNS:%=lab-%)
+$(CAMPAIGNS:%=lab-%): lab-%: setup-test
 	@mkdir -p build/lab
-	@for campaign in faults powercut leakage; do \
-	  $(BIN)/cellward lab $$campaign --smoke --html build/lab/$$campaign.html --junit build/lab/$$campaign.xml; \
-	done
+	@$(BIN)/cellward lab $* --smoke --html build/lab/$*.html --junit build/lab/$*.xml
 
 SECONDS ?= 60
 .PHONY: fuzz
