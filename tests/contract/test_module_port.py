@@ -1,6 +1,8 @@
 """The promises of ports.module, over the fake, the machine in this process, and one behind its link."""
 
 import shutil
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cellward.adapters.modulelink import spawn
+from cellward.adapters.modulelink import LinkModule
 from cellward.core.banks import State
 from cellward.core.errors import Code, FormatRefused, ModuleRefused, Unavailable
 from cellward.core.slots import (
@@ -34,6 +36,7 @@ from cellward.ports.module import (
 )
 from cellward.vbms.bench import VirtualModule
 from cellward.vbms.plant import Order, provision
+from cellward.vbms.process import LinkServer
 from cellward.vbms.state import create
 from tests.fakes.module import FakeModule
 from tests.firmware.rig import KEY, release, remembering
@@ -74,8 +77,17 @@ def in_process(folder: Path, prepared: Path | None) -> Iterator[BenchModule]:
 
 @contextmanager
 def behind_link(folder: Path, prepared: Path | None) -> Iterator[BenchModule]:
-    with spawn(_state(folder, prepared)) as module:
-        yield module
+    """In a thread: the process around it is tests/unit/vbms/test_process.py's and every command's."""
+    ours, theirs = socket.socketpair()
+    module = VirtualModule(_state(folder, prepared), cpu=remembering())
+    server = LinkServer(module)
+    server.add(theirs)
+    thread = threading.Thread(target=server.serve, kwargs={"until_alone": True})
+    thread.start()
+    with LinkModule(ours, "module", thread.join) as linked:
+        yield linked
+    server.close()
+    module.close()
 
 
 @pytest.fixture(params=[fake, in_process, behind_link], ids=lambda make: make.__name__)

@@ -22,9 +22,23 @@ from cellward.core.image import decode_slot
 from cellward.core.keys import P256_SPKI_SIZE, RSA3072_PKCS1_SIZE
 from cellward.core.slots import BMS_M33, Stage
 from cellward.ports.module import BootReport, Outcome
-from cellward.vbms.cpu import Cpu
+from cellward.vbms.counting import InstructionCounter
+from cellward.vbms.cpu import Cpu, Memories
+from cellward.vbms.machine import CpuFactory
+from cellward.vbms.peripherals import Peripheral
 from cellward.vbms.registers import ACTIVE_BASE, EXEC_APP_KEY, EXEC_LOADER_KEY
-from tests.firmware.rig import FIRMWARE, KEY, STRANGER, Rig, binary, built, names, release, sign
+from tests.firmware.rig import (
+    FIRMWARE,
+    KEY,
+    STRANGER,
+    Rig,
+    binary,
+    built,
+    names,
+    release,
+    remembering,
+    sign,
+)
 from vectors.forge import RsaKey
 
 ARM = FIRMWARE / "build" / "arm"
@@ -121,22 +135,24 @@ class Tally:
 Hook = Callable[[Any], None]
 
 
-class Watched(Cpu):
-    """Calls `hooks[address]` before that instruction runs."""
+def watching(make: CpuFactory, hooks: Mapping[int, Hook]) -> CpuFactory:
+    """`make`'s core, which calls `hooks[address]` before that instruction runs."""
 
-    hooks: Mapping[int, Hook] = {}
+    def cpu(
+        rom: bytes, memories: Memories, bus: Mapping[int, Peripheral], counter: InstructionCounter | None
+    ) -> Cpu:
+        made = make(rom, memories, bus, counter)
+        for at in hooks:
+            made._uc.hook_add(
+                unicorn.UC_HOOK_CODE, lambda uc, at, _size, _data: hooks[at](uc), begin=at, end=at
+            )
+        return made
 
-    def prepare(self, uc: Any) -> None:
-        for address in self.hooks:
-            uc.hook_add(unicorn.UC_HOOK_CODE, self._hit, begin=address, end=address)
-
-    def _hit(self, uc: Any, address: int, _size: int, _data: Any) -> None:
-        self.hooks[address](uc)
+    return cpu
 
 
-def boot(rig: Rig, hooks: Mapping[int, Hook]) -> tuple[BootReport, ...]:
-    watched = type("Watched", (Watched,), {"hooks": hooks})
-    reports = rig.boot(cpu=watched)
+def boot(rig: Rig, hooks: Mapping[int, Hook], make: CpuFactory) -> tuple[BootReport, ...]:
+    reports = rig.boot(cpu=watching(make, hooks))
     rig.off()
     return reports
 
@@ -193,7 +209,7 @@ def test_every_signature_is_verified_twice_and_every_digest_computed_once(algori
     images = {stage: sign(binary(f"{stage}-1.4.0.bin"), stage, "1.4.0", 6, key) for stage in Stage}
     rig = Rig.planted(6, key)
     rig.stage("a", images, confirmed=True)
-    (report,) = boot(rig, tallying(tally))
+    (report,) = boot(rig, tallying(tally), Cpu)
     assert report.outcome is Outcome.RUNNING
     passes = {(stage, function): 2 for stage in ("rom", "loader") for function in IN_A_PASS[algorithm]}
     assert tally.calls == {("rom", "image_measure"): 1, ("loader", "image_measure"): 1} | passes
@@ -209,7 +225,7 @@ def test_a_wrong_signature_is_not_asked_about_again() -> None:
     signature = decode_slot(bytes(image)).entries[-1]
     image[signature.offset + 10] ^= 1
     rig.stage("a", {Stage.LOADER: bytes(image)}, confirmed=True)
-    (report,) = boot(rig, tallying(tally))
+    (report,) = boot(rig, tallying(tally), Cpu)
     assert [event.code for event in report.events][:1] == [Code.IMAGE_SIGNATURE]
     assert tally.calls["rom", "br_ecdsa_i31_vrfy_raw"] == 1
 
@@ -276,7 +292,7 @@ def test_each_question_alone_stops_a_wrong_status(name: str, asked: tuple[int, .
     hooks: dict[int, Hook] = {symbols(name)["jump"]: spoil}
     skipped = [question for number, question in enumerate(questions(name)) if number not in asked]
     hooks |= {question.branch: jump_over(question) for question in skipped}
-    first, second = boot(confirmed(), hooks)
+    first, second = boot(confirmed(), hooks, remembering())
     entered = "loader_entered" if name == ROM else "app_entered"
     assert entered not in names(first)
     assert first.outcome is Outcome.RESET
@@ -290,5 +306,5 @@ def test_a_stranger_s_image_never_reaches_jump() -> None:
     images = {s: sign(binary(f"{s}-1.4.0.bin"), s, "1.4.0", 6, STRANGER) for s in Stage}
     rig.stage("a", images, confirmed=True)
     seen: list[int] = []
-    boot(rig, {symbols(ROM)["jump"]: lambda uc: seen.append(argument(uc, 3))})
+    boot(rig, {symbols(ROM)["jump"]: lambda uc: seen.append(argument(uc, 3))}, remembering())
     assert seen == []
