@@ -155,8 +155,9 @@ def test_a_fault_leaves_nothing_to_the_next_run() -> None:
     board = ModuleBoard(SCENARIOS[4], *subject.symbols, 1, Library(subject.symbols))
     steps = walk(board)
     board.begin()
-    behind = [step for step, at in enumerate(steps) if _function(subject, at) in ("reset", "jump")]
-    for step in behind[-400:]:
+    behind = [step for step, at in enumerate(steps) if _function(subject, at) in ("reset", "jump")][-400:]
+    first, last = ({steps[step]: step for step in order} for order in (behind[::-1], behind))
+    for step in sorted({*first.values(), *last.values()}):
         walk_to(board, step)
         restore = board.save()
         for fault in sampled(faults_here(board, full=steps.index(steps[step]) == step)):

@@ -21,10 +21,21 @@ from cellward.core.slots import (
     OTP_SIZE,
     Lifecycle,
 )
+from cellward.lab.hostcrypto import HostCrypto
 from cellward.lab.journal import Journal
 from cellward.lab.powercut import report
 from cellward.lab.powercut.bench import Bench, device_secret
-from cellward.lab.powercut.campaign import Cut, Finding, Job, Plan, Result, Survey, Worker
+from cellward.lab.powercut.campaign import (
+    Cut,
+    Finding,
+    Job,
+    Plan,
+    Result,
+    Survey,
+    Worker,
+    elves,
+    rom_of,
+)
 from cellward.lab.powercut.judge import Before, Promise, Seen, judge
 from cellward.lab.powercut.naive import NAIVE
 from cellward.lab.powercut.operations import WHOLE, Kind, Log, Operation, Variant, torn, variants
@@ -65,9 +76,14 @@ def worker() -> Iterator[Worker]:
     worker.close()
 
 
+@pytest.fixture(scope="module")
+def crypto() -> HostCrypto:
+    return HostCrypto((rom_of(Plan()), *elves()))
+
+
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    bench = Bench(tmp_path, None)
+def bench(tmp_path: Path, crypto: HostCrypto) -> Bench:
+    bench = Bench(tmp_path, crypto)
     scenario = Programmed(1)
     bench.releases = tuple(scenario.releases.values())
     scenario.prepare(bench)
