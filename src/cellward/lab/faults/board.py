@@ -1,11 +1,18 @@
 """What the campaign asks of a thing under attack: the virtual module, or a user's own firmware."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cellward.lab.faults.outcome import Outcome
 
 Restore = Callable[[], None]
+
+
+class Inside(NamedTuple):
+    """An instruction inside the library. `place`: in the block that the IT at `address` begins, or 0."""
+
+    address: int
+    place: int = 0
 
 
 class Core(Protocol):
@@ -55,12 +62,12 @@ class Board(Protocol):
     def decides(self, address: int) -> bool:
         """Whether a smoke test must look at the instruction there."""
 
-    def trace(self) -> tuple[int, ...]:
-        """The address of every instruction that the call into the library executes which the core stands
-        before. The state is another one afterwards."""
+    def trace(self) -> tuple[Inside, ...]:
+        """Every instruction that the call into the library executes which the core stands before. The
+        state is another one afterwards."""
 
-    def call_without(self, address: int) -> Outcome | None:
-        """Through that call, but for the instruction at `address` when it is first executed."""
+    def call_without(self, inside: Inside) -> Outcome | None:
+        """Through that call, but for this instruction when it is first executed."""
 
     def code(self, address: int) -> bytes:
         """The four bytes at `address`, or two at the end of the memory."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from cellward.lab.faults.board import Board
+from cellward.lab.faults.board import Board, Inside
 from cellward.lab.faults.inject import faults_here, run
 from cellward.lab.faults.models import Attack, Fault, Model, Pair
 from cellward.lab.faults.outcome import Counts, Outcome
@@ -43,11 +43,11 @@ class Kind(StrEnum):
 @dataclass(frozen=True)
 class Site:
     """A step of the run; `full`: for all models, not for skips alone. `inside`: of a call into the library,
-    the addresses to be skipped; `pairs`: so many sampled pairs that begin here."""
+    what is to be skipped; `pairs`: so many sampled pairs that begin here."""
 
     step: int
     full: bool
-    inside: tuple[int, ...] = ()
+    inside: tuple[Inside, ...] = ()
     pairs: int = 0
 
 
@@ -208,7 +208,7 @@ def smoke(board: Board, steps: Sequence[int], found: Sequence[Site], chance: ran
 
 def attacks_here(board: Board, site: Site, chance: random.Random) -> list[Attack]:
     if site.inside:
-        return [Fault(Model.INSIDE, address=address) for address in site.inside]
+        return [Fault(Model.INSIDE, address=at, place=place) for at, place in site.inside]
     faults = list(faults_here(board, full=site.full))
     if not site.pairs:
         return [*faults]

@@ -15,7 +15,7 @@ import unicorn as untyped_unicorn
 from unicorn import arm_const
 
 from cellward.lab.faults import arm
-from cellward.lab.faults.board import Board, Restore
+from cellward.lab.faults.board import Board, Inside, Restore
 from cellward.lab.faults.outcome import Outcome
 from cellward.lab.faults.symbols import Symbols
 from cellward.lab.faults.target import ACCESS, NEVER, Target
@@ -159,12 +159,12 @@ class ElfBoard:
     def decides(self, address: int) -> bool:
         return True
 
-    def trace(self) -> tuple[int, ...]:
+    def trace(self) -> tuple[Inside, ...]:
         """Nothing: a user's library is not looked into."""
         return ()
 
-    def call_without(self, address: int) -> Outcome | None:
-        raise AssertionError(address)
+    def call_without(self, inside: Inside) -> Outcome | None:
+        raise AssertionError(inside)
 
     def code(self, address: int) -> bytes:
         for size in (4, 2):

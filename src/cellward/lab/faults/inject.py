@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 
 from cellward.lab.faults.arm import FLAG_MASK
-from cellward.lab.faults.board import Board
+from cellward.lab.faults.board import Board, Inside
 from cellward.lab.faults.models import Attack, Fault, Model, Pair, hit, others, skips
 from cellward.lab.faults.outcome import Outcome
-from cellward.lab.faults.thumb import FLAGS, REGISTERS, Instruction, decode, holds, nops
+from cellward.lab.faults.thumb import ALWAYS, FLAGS, REGISTERS, Instruction, decode, holds, nops
 
 
-def block(board: Board) -> list[tuple[int, Instruction]]:
-    """The instruction at the core's address; of an IT, those of its block as well. By address."""
-    at = board.core.pc
+def block(board: Board, at: int) -> list[tuple[int, Instruction]]:
+    """The instruction at this address; of an IT, those of its block as well. By address."""
     first = decode(board.code(at), at)
     found = [(at, first)]
     for _ in first.conditions:
@@ -23,8 +22,8 @@ def block(board: Board) -> list[tuple[int, Instruction]]:
 def faults_here(board: Board, *, full: bool) -> Iterator[Fault]:
     """Every fault of the instruction to come, and of those in its IT block that will be executed;
     unless `full`, only skips."""
-    instructions = block(board)
-    conditions = (0b1110, *instructions[0][1].conditions)
+    instructions = block(board, board.core.pc)
+    conditions = (ALWAYS, *instructions[0][1].conditions)
     flags = board.core.flags
     for place, ((at, instruction), condition) in enumerate(zip(instructions, conditions, strict=True)):
         if not holds(condition, flags):
@@ -52,13 +51,13 @@ def inject(board: Board, fault: Fault) -> Outcome | None:
             _disturb(board, fault)
             return None
         case Model.INSIDE:
-            return board.call_without(fault.address)
+            return board.call_without(Inside(fault.address, fault.place))
         case _:
             raise AssertionError(fault)
 
 
 def _skip(board: Board, fault: Fault) -> Outcome | None:
-    instructions = block(board)
+    instructions = block(board, board.core.pc)
     count = 2 if fault.model is Model.SKIP_2 else 1
     core = board.core
     if not fault.place:
@@ -74,7 +73,7 @@ def _skip(board: Board, fault: Fault) -> Outcome | None:
 
 
 def _flip(board: Board, fault: Fault) -> Outcome | None:
-    at, instruction = block(board)[fault.place]
+    at, instruction = block(board, board.core.pc)[fault.place]
     code = bytearray(board.code(at)[: instruction.size])
     code[fault.bit // 8] ^= 1 << fault.bit % 8
     return _patched(board, at, bytes(code), 1)
@@ -99,7 +98,7 @@ def _step(board: Board) -> Outcome | None:
 
 
 def _misread(board: Board, fault: Fault) -> Outcome | None:
-    at, instruction = block(board)[fault.place]
+    at, instruction = block(board, board.core.pc)[fault.place]
     assert instruction.load is not None  # noqa: S101
     board.disturb(instruction.load.address(at, board.core.named()), fault.bit)
     try:

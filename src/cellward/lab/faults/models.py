@@ -28,7 +28,7 @@ class Fault:
     """`bit` of the opcode, of the register `register` (or STUCK_*), or of the bytes that were read.
 
     `place`: which instruction of the block that an IT begins, 0 for any instruction by itself.
-    `address`: of the instruction inside the library that is skipped when it is first executed.
+    `address`: of the instruction (or its IT) in the library that is skipped when it is first executed.
     """
 
     model: Model

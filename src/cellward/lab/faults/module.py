@@ -10,10 +10,11 @@ import hashlib
 from typing import Any
 
 from cellward.core.slots import BANKS, Stage
-from cellward.lab.faults.board import Restore
+from cellward.lab.faults.board import Inside, Restore
 from cellward.lab.faults.calls import Calls
 from cellward.lab.faults.ends import Decision, Later, compare
 from cellward.lab.faults.hardware import PAGE, Entropy, FlippableShadow, Parts, SeededSource
+from cellward.lab.faults.inside import skipped, traced
 from cellward.lab.faults.kept import Kept, Pages
 from cellward.lab.faults.landmarks import DECIDING, MARKS
 from cellward.lab.faults.library import Library
@@ -21,7 +22,6 @@ from cellward.lab.faults.outcome import Outcome
 from cellward.lab.faults.probe import SP, Probe
 from cellward.lab.faults.scenarios import HARDWARE, Scenario
 from cellward.lab.faults.symbols import Symbols
-from cellward.lab.faults.thumb import size_at
 from cellward.lab.faults.wrong import Wrong, in_fuses
 from cellward.vbms import registers
 from cellward.vbms.cpu import Halt
@@ -222,20 +222,14 @@ class ModuleBoard(Machine):
         else:
             self._answer(halt)
 
-    def trace(self) -> tuple[int, ...]:
-        blocks = self.core.trace_call(REAL_BUDGET)
-        found = set()
-        for start, size in blocks:
-            at = start
-            while at < start + size:
-                if not self.is_site(at):
-                    found.add(at)
-                at += size_at(self.code(at))
-        return tuple(sorted(found))
+    def trace(self) -> tuple[Inside, ...]:
+        return tuple(
+            found for found in traced(self, self.core, REAL_BUDGET) if not self.is_site(found.address)
+        )
 
-    def call_without(self, address: int) -> Outcome | None:
+    def call_without(self, inside: Inside) -> Outcome | None:
         self.steps_done += 1
-        halt = self.core.call_without(address, size_at(self.code(address)), INSIDE_BUDGET)
+        halt = skipped(self, self.core, inside, INSIDE_BUDGET)
         if halt is Halt.BUDGET and self.core.returned:
             return None
         self.core.forget_return()

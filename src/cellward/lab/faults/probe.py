@@ -7,7 +7,7 @@ the registers from one to the other. A bank is mapped by copying it into the win
 long as all loaders that run have the same code, which the scenarios see to.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from unicorn import arm_const
 
 from cellward.core.slots import BANKS, DATA_BANK, ERASED, OTP_SIZE, Stage
 from cellward.lab.faults import arm
+from cellward.lab.faults.thumb import HALFWORD, holds
 from cellward.vbms.cpu import READ, READ_EXECUTE, Cpu, Halt, Memories, Pinned
 from cellward.vbms.peripherals import Peripheral
 from cellward.vbms.registers import (
@@ -174,7 +175,7 @@ class Probe(Cpu):
 
     def _arrive_back(self, uc: Any, address: int, _size: int, _data: Any) -> None:
         if self._awaited == (address, uc.reg_read(SP)):
-            self._awaited = None
+            self.forget_return()
             uc.emu_stop()
 
     def _note_address(self, uc: Any, kind: int, address: int, *rest: Any) -> bool:
@@ -278,28 +279,38 @@ class Probe(Cpu):
         self.flush()
         return list(blocks)
 
-    def call_without(self, address: int, size: int, limit: int) -> Halt:
-        """Through a call, past all stops, but for the first execution of the instruction at `address`.
-        Not `returned`: it did not come back."""
+    def flags_at(self, addresses: Iterable[int], limit: int) -> dict[int, set[int]]:
+        """Through a call: all the flags that the instruction at each of these addresses ever met."""
+        met: dict[int, set[int]] = {address: set() for address in addresses}
+
+        def meet(uc: Any, address: int, _size: int, _data: Any) -> None:
+            met[address].add(arm.flags(uc))
+
+        hooks = [self._uc.hook_add(unicorn.UC_HOOK_CODE, meet, begin=at, end=at) for at in met]
+        self.flush()
+        self.run_call(limit)
+        for hook in hooks:
+            self._uc.hook_del(hook)
+        self.flush()
+        return met
+
+    def run_into_call(self, address: int, condition: int, limit: int) -> None:
+        """Past all stops, up to the instruction of the call at `address`, when its execution first finds
+        that `condition` holds. Runs end at the call's return from here on."""
         met: list[int] = []
 
         def meet(uc: Any, at: int, _size: int, _data: Any) -> None:
-            if not met:
+            if not met and holds(condition, arm.flags(uc)):
                 met.append(at)
                 uc.emu_stop()
 
         hook = self._uc.hook_add(unicorn.UC_HOOK_CODE, meet, begin=address, end=address)
-        self.changed(address, size)
+        self.changed(address, HALFWORD)
         self.await_return(deaf=True)
-        halt = self.run(limit)
+        self.run(limit)
         assert met == [self.pc], f"0x{address:08x} was not executed"  # noqa: S101
-        self.pc += size
-        if halt is Halt.BUDGET:
-            halt = self.run(limit)
         self._uc.hook_del(hook)
-        self.changed(address, size)
-        self._deaf = False
-        return halt
+        self.changed(address, HALFWORD)
 
     # --- memory and state ---
 
