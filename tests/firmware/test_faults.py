@@ -213,3 +213,38 @@ def test_a_modelled_library_changes_nothing() -> None:
             trace.append((board.core.pc, *(kept[name] for name in KEPT)))
         ends.append(trace)
     assert ends[0] == ends[1]
+
+
+def test_the_boots_after_a_fault_are_without_it() -> None:
+    """A flip whose instruction crashes is over at the reset that follows. Each in a board of its own, for
+    what those boots come to is remembered."""
+    subject = ModuleSubject(1)
+    index = subject.scenarios.index("tampered, app, on trial")
+    steps = walk(subject.board(index, real=False))
+    there = [_function(subject, address) == "area_keep" for address in steps]
+    returns = there.index(False, there.index(True)) - 1
+    came = []
+    for number in range(16):
+        board = subject.board(index, real=False)
+        board.begin()
+        walk_to(board, returns)
+        came.append(run_fault(board, Fault(Model.OPCODE, number)))
+    assert Outcome.CRASH in came
+    assert Outcome.STATE not in came
+
+
+def test_a_call_that_is_not_modelled_has_the_time_it_needs() -> None:
+    """A skip that makes p256_verify hand over what the firmware never does: BearSSL runs for real, eight
+    million instructions to a refusal. It was told as a hang once."""
+    subject = ModuleSubject(1)
+    board = subject.board(subject.scenarios.index("wrong key, app, alone"), real=False)
+    first = next(n for n, at in enumerate(walk(board)) if _function(subject, at) == "p256_verify")
+    board.begin()
+    came = []
+    for step in range(first, first + 20):
+        walk_to(board, step)
+        restore = board.save()
+        came.append(run_fault(board, Fault(Model.SKIP_2)))
+        restore()
+    assert Outcome.REFUSED in came
+    assert Outcome.HANG not in came

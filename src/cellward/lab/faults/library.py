@@ -189,7 +189,7 @@ class Library:
         """(implementation, hash, its length, public key, signature, its length)."""
         digest_at, length, key_at = (probe.read(register) for register in (R1, R2, R3))
         key, rest = probe.peek(key_at, 12), probe.peek(probe.read(SP), 8)
-        if key is None or rest is None or length != DIGEST:
+        if key is None or rest is None or length > DIGEST:
             return None
         curve, point_at, point_size = _words(key)
         signature_at, signature_size = _words(rest)
@@ -197,15 +197,17 @@ class Library:
             return None
         found = [
             probe.peek(at, size)
-            for at, size in ((digest_at, DIGEST), (point_at, POINT), (signature_at, 2 * SCALAR))
+            for at, size in ((digest_at, length), (point_at, POINT), (signature_at, 2 * SCALAR))
         ]
         if None in found:
             return None
         arguments = tuple(part for part in found if part is not None)
+        # A shorter digest is a smaller number (FIPS 186-5, 6.4.2; a fault has shortened it).
+        arguments = (arguments[0].rjust(DIGEST, b"\0"), *arguments[1:])
         answer = self._answers.get(arguments)
         if answer is None:
             answer = self._answers[arguments] = verified(*arguments)
-        return Call(("ecdsa", probe.read(R0), answer), answer)
+        return Call(("ecdsa", probe.read(R0), length, answer), answer)
 
     def _on_curve(self, probe: Probe) -> Call | None:
         """(point, its size, scalar, its size, curve), in place; by one, as the check of a key does."""

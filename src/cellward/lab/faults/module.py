@@ -211,8 +211,8 @@ class ModuleBoard(Machine):
         core = self.core
         if self._calls.modelled(core):
             return
-        if not budget and not self.is_site(core.pc):
-            self._calls.run(core)
+        if not self.is_site(core.pc) and (not budget or core.pc in self._library.entries):
+            self._calls.run(core)  # with the budget of a call: a verification for real is a long one
             return
         core.pass_stop()
         halt = core.run(budget) if budget else core.step()
@@ -313,6 +313,8 @@ class ModuleBoard(Machine):
 
     def _boot_after(self, cause: ResetCause) -> Later:
         """What the boots after a reset come to, without a fault."""
+        self.unpatch()
+        self.calm()  # the fault is over by then, and what comes of it is kept for other faults
         key = (cause, self._starts, self._system.retain, self._persistent())
         if key not in self._later:
             self._following = False
