@@ -1,5 +1,5 @@
-"""Faults in the module's own ROM and loader: none gets through, and many would if the firmware were less
-careful. `cellward lab faults` runs all of them; here are a sample, and those that once got through."""
+"""Faults in the module's own ROM and loader. `cellward lab faults` runs all of them, and docs/testplan.toml
+says what came of it; here are a sample, and those that once got through."""
 
 import functools
 import json
@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from unicorn.arm_const import UC_ARM_REG_R1
+from unicorn.arm_const import UC_ARM_REG_R0, UC_ARM_REG_R1
 
 from cellward.cli.lab import lab
 from cellward.core.slots import OTP_SLOT_KEYS
 from cellward.lab.faults.board import Inside
 from cellward.lab.faults.campaign import Job, Kind, Result, Site, Worker, pairs, walk, walk_to
+from cellward.lab.faults.hardware import PAGE
 from cellward.lab.faults.inject import faults_here
 from cellward.lab.faults.inject import run as run_fault
 from cellward.lab.faults.library import Library
@@ -154,8 +155,7 @@ def sampled(faults: Iterable[Fault]) -> Iterator[Fault]:
 
 
 def test_a_fault_leaves_nothing_to_the_next_run() -> None:
-    """Also where the machine in which code was patched is not the one that runs on: at a reset and where
-    the gate opens. Each was wrong once."""
+    """At a reset and where the gate opens, the run without a fault is what it was before all of them."""
     built("all")
     subject = ModuleSubject(1)
     board = ModuleBoard(SCENARIOS[4], *subject.symbols, 1, Library(subject.symbols))
@@ -172,6 +172,43 @@ def test_a_fault_leaves_nothing_to_the_next_run() -> None:
     while board.steps_done < len(steps) - 1:
         assert board.core.pc == steps[board.steps_done], board.where(board.core.pc)
         assert board.step() is None
+
+
+@pytest.mark.parametrize("loader", [False, True])
+def test_patched_code_is_forgotten_in_both_machines(loader: bool) -> None:
+    """The one that has translated it may not be the one that runs when it is put back: a patch may open the
+    gate. `loader`: which one has."""
+    built("all")
+    subject = ModuleSubject(1)
+    board = ModuleBoard(SCENARIOS[0], *subject.symbols, 1, Library(subject.symbols))
+    board.begin()
+    core, at = board.core, board.core.pc
+    seen = []
+    for code in ("2a20", ""):  # movs r0, #42, and what is there
+        core.open(not loader)
+        if code:
+            board.patch(at, bytes.fromhex(code))
+        else:
+            board.unpatch()
+        core.open(loader)
+        core.pc = at
+        core.write(UC_ARM_REG_R0, 0)
+        assert board.step() is None
+        seen.append(core.named()["r0"])
+    assert seen[0] == 42 != seen[1]
+
+
+def test_pages_that_a_fault_has_written_are_put_back() -> None:
+    built("all")
+    subject = ModuleSubject(1)
+    board = ModuleBoard(SCENARIOS[0], *subject.symbols, 1, Library(subject.symbols))
+    board.begin()
+    before, restore = bytes(board.nor.read(1, 0, PAGE)), board.save()
+    board.nor.erase(1, 0)
+    board.nor.program(1, 0, bytes(8))
+    assert bytes(board.nor.read(1, 0, PAGE)) != before
+    restore()
+    assert bytes(board.nor.read(1, 0, PAGE)) == before
 
 
 @pytest.mark.parametrize("real", [True, False])

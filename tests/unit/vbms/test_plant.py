@@ -338,11 +338,11 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
 
 
 def cuts(total: int) -> Iterator[tuple[int, Torn]]:
-    """Every operation torn each way; of the phrases of the images, which are most, every 32nd once."""
+    """Every operation torn each way; of the phrases of the images, which are most, every 8th once."""
     for operation in range(1, total + 1):
         inside = 130 < operation < total - 20
         for number, torn in enumerate(Torn):
-            if not inside or operation % 96 == 32 * number:
+            if not inside or operation % 24 == 8 * number:
                 yield operation, torn
 
 

@@ -16,8 +16,8 @@ HALFWORD = 2
 WORD = 4
 NOP = bytes.fromhex("00bf")
 WIDE_NOP = bytes.fromhex("aff30080")
-# A first halfword with one of these top five bits starts a 32-bit instruction (ARMv8-M, C2.1).
 ALWAYS = 0b1110  # the condition AL
+# A first halfword with one of these top five bits starts a 32-bit instruction (ARMv8-M, C2.1).
 WIDE_PREFIXES = (0b11101, 0b11110, 0b11111)
 CARRY_READERS = ("adc", "sbc", "rsc", "rrx")
 NAMES = (*(f"r{number}" for number in range(13)), "sp", "lr")
