@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from unicorn.arm_const import UC_ARM_REG_R0, UC_ARM_REG_R1
 
 from cellward.cli.lab import lab
-from cellward.core.slots import OTP_SLOT_KEYS
+from cellward.core.slots import OTP_SLOT_KEYS, Stage
 from cellward.lab.faults.board import Inside
 from cellward.lab.faults.campaign import Job, Kind, Result, Site, Worker, pairs, walk, walk_to
 from cellward.lab.faults.hardware import PAGE
@@ -24,7 +24,7 @@ from cellward.lab.faults.module import ModuleBoard
 from cellward.lab.faults.outcome import Outcome
 from cellward.lab.faults.results import Summary
 from cellward.lab.faults.runner import Options, run
-from cellward.lab.faults.scenarios import SCENARIOS
+from cellward.lab.faults.scenarios import HARDWARE, SCENARIOS, Place
 from cellward.lab.faults.subject import InsideSubject, ModuleSubject
 from cellward.lab.pool import quiet
 from cellward.vbms.registers import ACTIVE_BASE, DATA_BASE, OTP_BASE, ROM_BASE
@@ -250,6 +250,39 @@ def test_a_modelled_library_changes_nothing() -> None:
             trace.append((board.core.pc, *(kept[name] for name in KEPT)))
         ends.append(trace)
     assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_the_good_image_in_the_bad_ones_place_is_no_bypass(stage: Stage) -> None:
+    """A flip that goes on inside the update engine's copy may put it there (16 runs were told as bypasses).
+    One byte besides, and it is the bad one still."""
+    built("all")
+    subject = ModuleSubject(1)
+    scenario = next(s for s in SCENARIOS if s.stage is stage and s.place is Place.NEWEST)
+    board = ModuleBoard(scenario, *subject.symbols, 1, Library(subject.symbols))
+    kept = board._kept
+    board.begin()
+    slot = HARDWARE.slot(stage)
+    good = board.nor.read(1, slot.offset, slot.end - slot.offset)
+    assert not kept.replaced(0, stage)
+    for offset in range(slot.offset, slot.end, PAGE):
+        board.nor.erase(0, offset)
+    board.nor.program(0, slot.offset, good)
+    board.nor.erase(1, HARDWARE.trailer.offset)  # so that it is this bank that runs
+    assert kept.replaced(0, stage)
+    assert board.finish() is Outcome.STATE
+    board.nor.flip(0, slot.offset + 1000, 3)
+    assert not kept.replaced(0, stage)
+
+
+def test_an_erased_slot_is_no_good_image() -> None:
+    subject = ModuleSubject(1)
+    alone = SCENARIOS[subject.scenarios.index("tampered, app, alone")]
+    board = ModuleBoard(alone, *subject.symbols, 1, Library(subject.symbols))
+    board.begin()
+    for offset in range(0, HARDWARE.bank_size, PAGE):
+        board.nor.erase(0, offset)
+    assert not board._kept.replaced(0, Stage.APP)
 
 
 def test_the_boots_after_a_fault_are_without_it() -> None:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 
-from cellward.core.slots import BANKS, DATA_PAGE_SIZE, OTP_DEVICE_SECRET
+from cellward.core.slots import BANKS, DATA_PAGE_SIZE, ERASED, OTP_DEVICE_SECRET, Stage
 from cellward.lab.faults.hardware import PAGE, LoggedNor, extents
 from cellward.lab.faults.scenarios import HARDWARE, Scenario, flash, fuses
 from cellward.vbms.cut import Cuts
@@ -55,6 +55,14 @@ class Kept:
             self.flash[page : page + PAGE] = pages.get(page, self._flash[page : page + PAGE])
         self.nor.touched.intersection_update(pages)
         return written
+
+    def replaced(self, bank: int, stage: Stage) -> bool:
+        """The slot holds, to the byte, the good image that the other bank held at first."""
+        slot = HARDWARE.slot(stage)
+        size, start, end = HARDWARE.bank_size, slot.offset, slot.end
+        now = self.flash[bank * size + start : bank * size + end]
+        good = self._flash[(1 - bank) * size + start : (1 - bank) * size + end]
+        return now == good and good.count(ERASED) < len(good)
 
     def digest(self, sources: int, *, counted: bool) -> bytes:
         """Of what differs from the scenario's beginning, with the tamper latch. Unless `counted`, without

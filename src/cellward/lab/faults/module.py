@@ -261,7 +261,8 @@ class ModuleBoard(Machine):
         """Map what may run: neither an app nor the bad image, so that the first fetch ends the run."""
         active, core = self._system.active, self.core
         bad = self._system.executable & self.scenario.bad_in(active)
-        if bad:  # the gate is open: what is executed first does not matter any more
+        if bad and not self._kept.replaced(active, self.scenario.stage):
+            # the gate is open: what is executed first does not matter any more
             raise Decision(Outcome.BYPASS, f"bank {active} {min(bad)}")
         if core.shown != active:
             core.show(active)

@@ -15,7 +15,7 @@ from cellward.lab.faults.symbols import Symbols
 from cellward.lab.journal import Journal
 from cellward.lab.pool import Progress, finished, ignore_interrupt, workers
 
-VERSION = 2  # of the models, the plan and the results; another one is another campaign
+VERSION = 3  # of the models, the plan and the results; another one is another campaign
 
 
 class Subject(Protocol):
