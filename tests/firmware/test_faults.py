@@ -263,11 +263,10 @@ def test_the_good_image_in_the_bad_ones_place_is_no_bypass(stage: Stage) -> None
     kept = board._kept
     board.begin()
     slot = HARDWARE.slot(stage)
-    good = board.nor.read(1, slot.offset, slot.end - slot.offset)
     assert not kept.replaced(0, stage)
     for offset in range(slot.offset, slot.end, PAGE):
         board.nor.erase(0, offset)
-    board.nor.program(0, slot.offset, good)
+        board.nor.program(0, offset, board.nor.read(1, offset, PAGE))
     board.nor.erase(1, HARDWARE.trailer.offset)  # so that it is this bank that runs
     assert kept.replaced(0, stage)
     assert board.finish() is Outcome.STATE
