@@ -8,7 +8,7 @@ import pytest
 from cellward.core import trust
 from cellward.core.errors import Code, Refused
 from cellward.core.metadata import Repository, Role, parse_timestamp
-from cellward.core.metadata.roles import MAX_INTEGER
+from cellward.core.strictjson import MAX_INTEGER
 from cellward.core.trust import TrustedRepository
 from tests.support.uptane import (
     DIRECTOR_OWNER,

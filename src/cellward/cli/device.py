@@ -13,8 +13,9 @@ from typing import Any
 import click
 
 from cellward import bootstrap
+from cellward.core import strictjson
 from cellward.core.errors import CellwardError, Code, FormatRefused, Refused
-from cellward.core.metadata import MAX_FACTORY_SIZE, Factory, Repository, Role, decode_factory, document
+from cellward.core.metadata import MAX_FACTORY_SIZE, Factory, Repository, Role, decode_factory
 from cellward.device import identity
 from cellward.device.agent import Agent, Cycle
 from cellward.device.memory import Device, Memory, ModuleEntry
@@ -96,14 +97,17 @@ def enrol(
     facts = {
         "vehicle": vehicle,
         "ecus": [ecu.ecu_id for ecu in enrolled.ecus],
-        "certificate": {"key": got.public_key.fingerprint, "not_after": document.format_time(got.not_after)},
+        "certificate": {
+            "key": got.public_key.fingerprint,
+            "not_after": strictjson.format_time(got.not_after),
+        },
     }
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
     click.echo(f"enrolled {vehicle} with {', '.join(facts['ecus'])}")
     click.echo(
-        f"certificate for key {got.public_key.fingerprint[:16]} until {document.format_time(got.not_after)}"
+        f"certificate for key {got.public_key.fingerprint[:16]} until {strictjson.format_time(got.not_after)}"
     )
 
 
@@ -142,7 +146,7 @@ def _check_not_enrolled(memory: Memory, state: Path, vehicle: str, again: bool) 
             Code.ENROL_DONE,
             str(state),
             expected=f"a state directory of {vehicle}" if other else "a controller without a certificate",
-            found=f"{held.vehicle}, enrolled until {document.format_time(certificate.not_after)}",
+            found=f"{held.vehicle}, enrolled until {strictjson.format_time(certificate.not_after)}",
             advice="take another directory" if other else "--again replaces it",
         )
 
@@ -289,7 +293,7 @@ def _remembered(memory: Memory) -> dict[str, Any]:
     results = memory.results()
     return {
         "vehicle": enrolled.vehicle,
-        "certificate": {"key": me.public_key.fingerprint, "not_after": document.format_time(me.not_after)},
+        "certificate": {"key": me.public_key.fingerprint, "not_after": strictjson.format_time(me.not_after)},
         "trusted": {str(r): {str(role): t.version(role) for role in Role} for r, t in trusted.items()},
         "modules": [
             {

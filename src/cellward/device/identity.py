@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.x509.oid import NameOID
 
+from cellward.core import strictjson
 from cellward.core.errors import Code, FormatRefused, Refused, TrustRefused, Unavailable
 from cellward.core.keys import PublicKey
-from cellward.core.metadata import Ecu, check_vehicle_id, document
+from cellward.core.metadata import Ecu, check_vehicle_id
 from cellward.ports.store import Store
 from cellward.ports.transport import Transport
 
@@ -104,7 +105,7 @@ def enrol(
     """
     check_vehicle_id(vehicle)
     key = key_for(store)
-    body = document.encode(
+    body = strictjson.encode(
         {
             "token": token,
             "csr": _request(key, vehicle).decode("ascii"),
@@ -112,8 +113,8 @@ def enrol(
         }
     )
     answer = transport.post(ENROL_PATH, body, ANSWER_LIMIT)
-    fields = document.Fields(
-        document.decode(answer, "answer to the enrolment", ANSWER_LIMIT), "answer to the enrolment"
+    fields = strictjson.Fields(
+        strictjson.decode(answer, "answer to the enrolment", ANSWER_LIMIT), "answer to the enrolment"
     )
     certificate = fields.text("certificate", limit=ANSWER_LIMIT).encode()
     identity = check_certificate(certificate, key, vehicle, device_ca)
@@ -198,9 +199,9 @@ def _check_fresh(identity: Identity, now: datetime) -> None:
     if not certificate.not_valid_before_utc - CLOCK_SKEW <= now < certificate.not_valid_after_utc:
         raise _refused(
             identity.vehicle,
-            f"one valid at {document.format_time(now)}",
-            f"one valid from {document.format_time(certificate.not_valid_before_utc)}"
-            f" to {document.format_time(certificate.not_valid_after_utc)}",
+            f"one valid at {strictjson.format_time(now)}",
+            f"one valid from {strictjson.format_time(certificate.not_valid_before_utc)}"
+            f" to {strictjson.format_time(certificate.not_valid_after_utc)}",
         )
 
 

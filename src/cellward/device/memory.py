@@ -17,6 +17,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cellward.core import strictjson
 from cellward.core.errors import Code, FormatRefused, Unavailable
 from cellward.core.metadata import (
     Ecu,
@@ -27,10 +28,9 @@ from cellward.core.metadata import (
     Role,
     check_vehicle_id,
     decode_factory,
-    document,
 )
-from cellward.core.metadata.document import SHA256_HEX, Fields
 from cellward.core.slots import BANKS, Stage
+from cellward.core.strictjson import SHA256_HEX, Fields
 from cellward.core.trust import TrustedRepository, load
 from cellward.ports.store import Store
 
@@ -177,7 +177,7 @@ class Memory:
         bank = fields.text("bank")
         return Attempt(
             serial=serial,
-            bank=bank if bank in BANKS else document.refuse(fields.what, "a bank", repr(bank[:40])),
+            bank=bank if bank in BANKS else strictjson.refuse(fields.what, "a bank", repr(bank[:40])),
             counter=fields.integer("counter"),
             images=tuple((ecu, images.text(ecu, SHA256_HEX)) for ecu in images.names()),
             detail=fields.text("detail", limit=4096),
@@ -235,7 +235,7 @@ class Memory:
 
     def _fields(self, name: str) -> Fields | None:
         data = self.store.read(name)
-        return None if data is None else Fields(document.decode(data, name, LIMIT), name)
+        return None if data is None else Fields(strictjson.decode(data, name, LIMIT), name)
 
     def _note(self, name: str) -> Fields | None:
         """Like `_fields`, for what can be done without: a bad block must not end all updates."""
@@ -245,7 +245,7 @@ class Memory:
             return None
 
     def _write(self, name: str, tree: object) -> None:
-        self.store.write(name, document.encode(tree))
+        self.store.write(name, strictjson.encode(tree))
 
 
 def _trust_name(repository: Repository, role: Role) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from cellward.core import image, trust
+from cellward.core import image, strictjson, trust
 from cellward.core.keys import PublicKey
-from cellward.core.metadata import Repository, Role, Target, document
+from cellward.core.metadata import Repository, Role, Target
 from cellward.core.slots import Stage
 from cellward.core.trust import TrustedRepository
 from cellward.device.fetch import Fetcher
@@ -40,8 +40,8 @@ class Hints:
 
 def decode_hints(data: bytes) -> Hints:
     """Raises FormatRefused (metadata.format)."""
-    fields = document.Fields(
-        document.decode(data, "answer to the report", HINTS_LIMIT), "answer to the report"
+    fields = strictjson.Fields(
+        strictjson.decode(data, "answer to the report", HINTS_LIMIT), "answer to the report"
     )
     director, image_repository = fields.fields("director"), fields.fields("image")
     return Hints(

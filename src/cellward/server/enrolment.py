@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from cellward.core.errors import Code, FormatRefused
 from cellward.core.metadata import Ecu
-from cellward.core.metadata.document import Fields, decode
+from cellward.core.strictjson import Fields, decode
 from cellward.ports.registry import Registry
 from cellward.rollout import inventory
 from cellward.server.app import application

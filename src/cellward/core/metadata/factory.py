@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from cryptography import x509
 
+from cellward.core import strictjson
 from cellward.core.errors import Code, FormatRefused
 from cellward.core.keys import PublicKey
-from cellward.core.metadata import document
-from cellward.core.metadata.document import Fields, refuse
 from cellward.core.metadata.files import parse_root
 from cellward.core.metadata.roles import MAX_FACTORY_SIZE, Repository
+from cellward.core.strictjson import Fields, refuse
 
 MAX_URLS = 8
 MAX_FIRMWARE_KEYS = 4
@@ -69,7 +69,7 @@ def decode_factory(data: bytes) -> Factory:
 
     The roots' signatures are checked by `core.trust.load`.
     """
-    fields = Fields(document.decode(data, "factory data", MAX_FACTORY_SIZE), "factory data")
+    fields = Fields(strictjson.decode(data, "factory data", MAX_FACTORY_SIZE), "factory data")
     director_urls, image_urls = _map(fields.fields("map"))
     factory = Factory(
         server_ca=_certificate(fields, "server_ca"),

@@ -15,10 +15,9 @@ from securesystemslib.signer import Key, Signature, SSlibKey
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, T, Targets, Timestamp
 from tuf.api.metadata import Role as TufRole
 
+from cellward.core import strictjson
 from cellward.core.errors import Code, FormatRefused
 from cellward.core.keys import Algorithm, PublicKey
-from cellward.core.metadata import document
-from cellward.core.metadata.document import Fields, refuse
 from cellward.core.metadata.roles import RULES, Role
 from cellward.core.metadata.target import (
     MAX_LENGTH,
@@ -29,6 +28,7 @@ from cellward.core.metadata.target import (
     check_vehicle_id,
     target_file,
 )
+from cellward.core.strictjson import Fields, refuse
 
 KEY_TYPE = "ecdsa"
 KEY_SCHEME = "ecdsa-sha2-nistp256"
@@ -203,7 +203,7 @@ def parse_targets(data: bytes) -> Metadata[Targets]:
 def _checked(data: bytes, role: Role, check: Callable[[Fields], None]) -> dict[str, Any]:
     """The JSON tree, of which every type that python-tuf relies on has been checked."""
     what = f"{role} metadata"
-    tree = document.decode(data, what, RULES[role].limit)
+    tree = strictjson.decode(data, what, RULES[role].limit)
     envelope = Fields(tree, what)
     _check_signatures(envelope)
     signed = envelope.fields("signed")

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Self
 
+from securesystemslib.formats import encode_canonical
+
+from cellward.core import strictjson
 from cellward.core.errors import Code, TrustRefused
 from cellward.core.keys import PublicKey
-from cellward.core.metadata import document
-from cellward.core.metadata.document import SHA256_HEX, Fields, Json, format_time, refuse
 from cellward.core.metadata.files import KEY_SCHEME
 from cellward.core.metadata.roles import MAX_MANIFEST_SIZE
 from cellward.core.metadata.target import (
@@ -26,12 +27,19 @@ from cellward.core.metadata.target import (
     check_target_name,
     check_vehicle_id,
 )
+from cellward.core.strictjson import SHA256_HEX, Fields, Json, format_time, refuse
 
 MAX_ECUS = 256
 MAX_DETAIL = 1024
 _CODE = re.compile(r"[a-z0-9_]{1,40}(?:\.[a-z0-9_]{1,40})?", re.ASCII)
 _BOOT_RECORDS = re.compile(r"[0-9a-f]{352}", re.ASCII)  # core.bootrecord.PAIR_SIZE bytes
 _DER_HEX = re.compile(r"(?:[0-9a-f]{2}){8,72}", re.ASCII)
+
+
+def canonical(tree: object) -> bytes:
+    """Canonical JSON (OLPC, as TUF signs it) of integers, strings, booleans, null, lists and objects."""
+    text = encode_canonical(tree)  # type: ignore[arg-type]  # its own type names no object trees
+    return (text or "").encode("utf-8")
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,7 @@ class _Signed(ABC):
     @property
     def digest(self) -> bytes:
         """What a Signer signs: SHA-256 of the canonical JSON."""
-        return hashlib.sha256(document.canonical(self.to_json())).digest()
+        return hashlib.sha256(canonical(self.to_json())).digest()
 
     def signed_by(self, key: PublicKey, signature: bytes) -> Self:
         """A copy that carries this signature (DER) by `key`."""
@@ -159,14 +167,14 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
     Raises FormatRefused for what `decode_manifest` would refuse: nobody sends what nobody reads.
     """
-    data = document.encode(manifest.envelope())
+    data = strictjson.encode(manifest.envelope())
     decode_manifest(data)
     return data
 
 
 def decode_manifest(data: bytes) -> Manifest:
     """Raises FormatRefused (metadata.format, metadata.too_large). Signatures: `verify_manifest`."""
-    envelope = Fields(document.decode(data, "manifest", MAX_MANIFEST_SIZE), "manifest")
+    envelope = Fields(strictjson.decode(data, "manifest", MAX_MANIFEST_SIZE), "manifest")
     signed = envelope.fields("signed")
     if signed.text("_type") != "manifest":
         refuse("manifest", "the type manifest", repr(signed.text("_type")[:40]))

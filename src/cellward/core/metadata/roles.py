@@ -56,8 +56,6 @@ RULES: dict[Role, RoleRule] = {
 }
 MAX_MANIFEST_SIZE = KIB * KIB
 MAX_FACTORY_SIZE = KIB * KIB
-# Versions and counters stay exact in every JSON reader (RFC 8259 section 6).
-MAX_INTEGER = 2**53 - 1
 
 _FILE_NAME = re.compile(r"(?:([1-9][0-9]{0,15})\.(root|snapshot|targets)|(timestamp))\.json", re.ASCII)
 

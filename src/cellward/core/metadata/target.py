@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from tuf.api.metadata import TargetFile, Targets
 
 from cellward.core.errors import Code, FormatRefused
-from cellward.core.metadata.document import SHA256_HEX, Fields, Json, refuse
-from cellward.core.metadata.roles import MAX_INTEGER
+from cellward.core.strictjson import MAX_INTEGER, SHA256_HEX, Fields, Json, refuse
 
 # docs/formats/uptane.md, "Target names": no segment can be empty, "." or "..", on server and client
 # (Uptane 5.2.7(3)).

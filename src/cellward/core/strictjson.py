@@ -1,4 +1,4 @@
-"""Untrusted JSON, bounded and strict, and its one canonical form (OLPC, as TUF signs it).
+"""Untrusted JSON, bounded and strict.
 
 Refused, always as FormatRefused: more than the limit (metadata.too_large); and as metadata.format
 anything that two readers could understand differently: bytes that are not UTF-8, duplicate names,
@@ -13,12 +13,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from securesystemslib.formats import encode_canonical
-
 from cellward.core.errors import Code, FormatRefused
-from cellward.core.metadata.roles import MAX_INTEGER
 
 MAX_DEPTH = 16
+MAX_INTEGER = 2**53 - 1  # exact in every JSON reader (RFC 8259 section 6)
 MAX_TEXT = 1024
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII)
@@ -100,14 +98,8 @@ def _check_text(tree: object, what: str) -> None:
         refuse(what, "strings in NFC", "another normal form")
 
 
-def canonical(tree: object) -> bytes:
-    """Canonical JSON of integers, strings, booleans, null, lists and objects: what is signed."""
-    text = encode_canonical(tree)  # type: ignore[arg-type]  # its own type names no object trees
-    return (text or "").encode("utf-8")
-
-
 def encode(tree: object) -> bytes:
-    """The same tree as JSON that everybody reads: canonical JSON leaves control characters bare."""
+    """As JSON that everybody reads, the same bytes for the same tree."""
     return json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
 
 
