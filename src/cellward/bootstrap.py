@@ -85,12 +85,14 @@ def firmware_signer(home: Home, key: str | None) -> Signer:
 
 
 def firmware_keys(home: Home) -> "tuple[PublicKey, ...]":
-    """Every firmware key of the token. Raises token.key_missing without one."""
+    """Every firmware key of the token that a module can verify. Raises token.key_missing without one."""
+    from cellward.core.keys import ROM_ALGORITHMS
     from cellward.sign.keys import firmware_labels, named_key
 
     store = key_store(home, default_token())
     labels = firmware_labels(store) or [Role.FIRMWARE.value]
-    return tuple(named_key(store, label).public_key for label in labels)
+    found = (named_key(store, label).public_key for label in labels)
+    return tuple(key for key in found if key.algorithm in ROM_ALGORITHMS)
 
 
 def key_store(home: Home, token: str, *, create: bool = False) -> KeyStore:

@@ -11,6 +11,7 @@ from tests.fakes.signer import MemoryKeyStore
 from tests.support import hsm
 
 DIGEST = bytes(range(32))
+MESSAGE = b"more than any digest has: " + bytes(200)
 
 
 @pytest.fixture(scope="module", params=["softhsm", "memory"])
@@ -68,6 +69,18 @@ def test_an_rsa_key_signs_with_pss(store: KeyStore) -> None:
     public_key.verify(DIGEST, signature, code=Code.IMAGE_SIGNATURE, subject="test")
     with pytest.raises(TrustRefused):
         public_key.verify(bytes(32), signature, code=Code.IMAGE_SIGNATURE, subject="test")
+
+
+@pytest.mark.parametrize("algorithm", [Algorithm.P384, Algorithm.ED25519])
+def test_a_key_for_documents_signs_a_message(store: KeyStore, algorithm: Algorithm) -> None:
+    made = store.create(algorithm.value, algorithm)
+    key, signer = made.public_key, store.signer(algorithm.value)
+    assert (key.algorithm, signer.public_key) == (algorithm, key)
+    assert made.attributes.never_extractable
+    signature = signer.sign(key.to_sign(MESSAGE))
+    assert key.verify_message(MESSAGE, signature, code=Code.IMAGE_SIGNATURE, subject="test") == MESSAGE
+    with pytest.raises(TrustRefused):
+        key.verify_message(MESSAGE + b"!", signature, code=Code.IMAGE_SIGNATURE, subject="test")
 
 
 def test_the_labels_are_those_of_the_private_keys(store: KeyStore) -> None:

@@ -1,7 +1,5 @@
 """A KeyStore in memory: keys of the test's own, which keep every promise of the port but secrecy."""
 
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-
 from cellward.core.errors import Code, PolicyRefused, Refused, Unavailable
 from cellward.core.keys import Algorithm
 from cellward.ports.signer import KeyAttributes, StoredKey
@@ -27,9 +25,7 @@ class MemoryKeyStore:
         attributes: KeyAttributes = CONFINED,
         algorithm: Algorithm = Algorithm.P256,
     ) -> StoredKey:
-        p256 = algorithm is Algorithm.P256
-        key = ec.generate_private_key(ec.SECP256R1()) if p256 else rsa.generate_private_key(65537, 3072)
-        hand = Hand(label, key)
+        hand = Hand.of(algorithm, label)
         stored = StoredKey(label, hand.public_key, attributes)
         self._keys.append((stored, hand))
         return stored

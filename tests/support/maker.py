@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from cellward.core import image
 from cellward.core.errors import Code, Unavailable
 from cellward.core.image import Version
-from cellward.core.keys import PublicKey
+from cellward.core.keys import Algorithm, PublicKey
 from cellward.core.metadata import Ecu, EcuReport, Installed, Manifest, Target, encode_manifest
 from cellward.core.slots import HARDWARE, Stage
 from cellward.ports.registry import Certificate, Registry, Token, Vehicle
@@ -25,16 +25,35 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 APP, LOADER = Ecu("m1/app", "bms-m33"), Ecu("m1/loader", "bms-m33")
 
 
+PrivateKey = (
+    ec.EllipticCurvePrivateKey
+    | rsa.RSAPrivateKey
+    | ed25519.Ed25519PrivateKey
+    | mldsa.MLDSA65PrivateKey
+    | mldsa.MLDSA87PrivateKey
+)
+GENERATORS: dict[Algorithm, Callable[[], PrivateKey]] = {
+    Algorithm.P256: lambda: ec.generate_private_key(ec.SECP256R1()),
+    Algorithm.P384: lambda: ec.generate_private_key(ec.SECP384R1()),
+    Algorithm.RSA_3072: lambda: rsa.generate_private_key(65537, 3072),
+    Algorithm.ED25519: ed25519.Ed25519PrivateKey.generate,
+    Algorithm.ML_DSA_65: mldsa.MLDSA65PrivateKey.generate,
+    Algorithm.ML_DSA_87: mldsa.MLDSA87PrivateKey.generate,
+}
+
+
 @dataclass
 class Hand:
     """A Signer whose key the test holds. `lost`: the token has been pulled out."""
 
     name: str = "hand"
-    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = field(
-        default_factory=lambda: ec.generate_private_key(ec.SECP256R1()), repr=False
-    )
+    key: PrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()), repr=False)
     lost: bool = False
     signatures: int = 0
+
+    @classmethod
+    def of(cls, algorithm: Algorithm, name: str = "hand") -> "Hand":
+        return cls(name, GENERATORS[algorithm]())
 
     @property
     def uri(self) -> str:
@@ -44,14 +63,16 @@ class Hand:
     def public_key(self) -> PublicKey:
         return PublicKey.from_cryptography(self.key.public_key())
 
-    def sign(self, digest: bytes) -> bytes:
+    def sign(self, data: bytes) -> bytes:
         if self.lost:
             raise Unavailable(Code.TOKEN_ABSENT, "token of the test", expected="it", found="none")
         self.signatures += 1
-        over = Prehashed(hashes.SHA256())
+        over = Prehashed(hashes.SHA384() if len(data) == 48 else hashes.SHA256())
         if isinstance(self.key, rsa.RSAPrivateKey):
-            return self.key.sign(digest, padding.PSS(padding.MGF1(hashes.SHA256()), 32), over)
-        return self.key.sign(digest, ec.ECDSA(over))
+            return self.key.sign(data, padding.PSS(padding.MGF1(hashes.SHA256()), 32), over)
+        if isinstance(self.key, ec.EllipticCurvePrivateKey):
+            return self.key.sign(data, ec.ECDSA(over))
+        return self.key.sign(data)
 
 
 @dataclass

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cellward import bootstrap
 from cellward.core.errors import Code, FormatRefused
-from cellward.core.keys import PublicKey
+from cellward.core.keys import ROM_ALGORITHMS, PublicKey
 from cellward.core.revocation import Quorum
 
 KEY_FILE_LIMIT = 16 * 1024
@@ -16,7 +16,7 @@ def read_key(path: Path) -> PublicKey:
 
 
 def key_hash(text: str) -> bytes:
-    """Of a PEM file, or the hash itself in hex. Raises as `read_key`."""
+    """Of a firmware key's PEM file, or the hash itself in hex. Raises as `read_key`."""
     if len(text) == 64 and not Path(text).exists():
         try:
             return bytes.fromhex(text)
@@ -24,7 +24,7 @@ def key_hash(text: str) -> bytes:
             raise FormatRefused(
                 Code.KEY_FORMAT, "firmware key", expected="a PEM file or 64 hex digits", found=text
             ) from error
-    return read_key(Path(text)).key_hash
+    return read_key(Path(text)).require(ROM_ALGORITHMS, f"firmware key {text}").key_hash
 
 
 def quorum(threshold: int, paths: tuple[Path, ...]) -> Quorum:

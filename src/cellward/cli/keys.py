@@ -44,10 +44,10 @@ def init(home: Home, token: str, as_json: bool) -> None:
 @click.option("--name", required=True, help="firmware-NAME: what `image sign --key` is then given.")
 @click.option(
     "--algorithm",
-    type=click.Choice([algorithm.value for algorithm in Algorithm]),
+    type=click.Choice(["p256", "rsa-3072", "ed25519"]),
     default=Algorithm.P256.value,
     show_default=True,
-    help="ECDSA P-256, or RSA-3072-PSS.",
+    help="ECDSA P-256, RSA-3072-PSS, or Ed25519 for others' bootloaders: modules know no Ed25519.",
 )
 @_token
 @_json

@@ -12,12 +12,21 @@ class Role(StrEnum):
 
     ROOT = "root"
     FIRMWARE = "firmware"
+    CALIBRATION = "calibration"
+    RELEASE = "release"
     TARGETS = "targets"
     SNAPSHOT = "snapshot"
     TIMESTAMP = "timestamp"
     DIRECTOR = "director"
     DEVICE_CA = "device-ca"
     SERVER_CA = "server-ca"
+    TIME = "time"
+    LOG = "log"
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """Of its first key. A checkpoint of the log is signed with Ed25519 (C2SP signed-note)."""
+        return Algorithm.ED25519 if self is Role.LOG else Algorithm.P256
 
 
 class Signer(Protocol):
@@ -29,8 +38,9 @@ class Signer(Protocol):
     @property
     def public_key(self) -> PublicKey: ...
 
-    def sign(self, digest: bytes) -> bytes:
-        """A signature of the key's algorithm over a SHA-256 digest: ECDSA as DER, RSA-PSS as it is.
+    def sign(self, data: bytes) -> bytes:
+        """A signature of the key's algorithm over `data`, which is what PublicKey.to_sign makes of a message:
+        its digest, or for Ed25519 and ML-DSA itself. ECDSA as DER, every other as it is.
 
         Raises Unavailable (token.*) when the key cannot be reached.
         """

@@ -1,7 +1,8 @@
 """The roles' keys: made in the token once, kept from then on.
 
-Every role has one key of ECDSA P-256, named as the role. `firmware` may have more, of either algorithm,
-named firmware-NAME: a module has four slots for them, and rotation needs the next key before the last.
+Every role has one key, named as the role: ECDSA P-256, but Ed25519 for the log. `firmware` may have more,
+of any algorithm, named firmware-NAME: a module has four slots for them, and rotation needs the next key
+before the last.
 """
 
 import re
@@ -38,7 +39,7 @@ def init_roles(store: KeyStore) -> Iterator[RoleKey]:
 
 def _create(store: KeyStore, role: Role) -> StoredKey:
     try:
-        return store.create(role)
+        return store.create(role, role.algorithm)
     except Refused as error:
         held = store.find(role) if error.code is Code.KEY_EXISTS else None
         if held is None:

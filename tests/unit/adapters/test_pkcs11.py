@@ -214,7 +214,7 @@ def test_a_key_that_can_leave_the_token_signs_nothing(tmp_path: Path) -> None:
 
 def test_keys_of_other_kinds(tmp_path: Path) -> None:
     home = hsm.make_home(tmp_path)
-    generate(home, "p384", b"\x01", curve="06052b81040022", EXTRACTABLE=False)
+    generate(home, "p521", b"\x01", curve="06052b81040023", EXTRACTABLE=False)
     generate(home, "no-sign", b"\x02", EXTRACTABLE=False, SIGN=False)
     token = bootstrap.key_store(home, hsm.TOKEN)._token  # type: ignore[attr-defined]
     token.run(
@@ -228,7 +228,7 @@ def test_keys_of_other_kinds(tmp_path: Path) -> None:
         ),
         rw=True,
     )
-    for label in ("p384", "no-sign", "rsa"):
+    for label in ("p521", "no-sign", "rsa"):
         with pytest.raises(Refused) as error:
             bootstrap.signer(home, f"pkcs11:token=cellward;object={label}")
         assert code_of(error) is Code.KEY_FORMAT, label

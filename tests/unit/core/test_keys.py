@@ -5,14 +5,20 @@ import hashlib
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellward.core import keys
 from cellward.core.errors import Code, FormatRefused, TrustRefused
-from cellward.core.keys import P256_ORDER, PublicKey, canonical_signature, encode_signature
+from cellward.core.keys import (
+    P256_ORDER,
+    P256_SIGNATURE_SIZES,
+    PublicKey,
+    canonical_signature,
+    encode_signature,
+    signatures,
+)
 from vectors.forge import Key, der_integer, der_sequence
 
 KEY = Key.make()
@@ -68,7 +74,7 @@ def swap(spki: bytes, at: int, new: bytes) -> bytes:
         off_curve(),
         swap(SPKI, 27, bytes(64)),  # (0, 0)
         swap(SPKI, 27, P.to_bytes(32, "big")),  # a coordinate that is not reduced
-        der(ec.generate_private_key(ec.SECP384R1()).public_key(), serialization.Encoding.DER),
+        der(ec.generate_private_key(ec.SECP521R1()).public_key(), serialization.Encoding.DER),
         der(ec.generate_private_key(ec.SECP256K1()).public_key(), serialization.Encoding.DER),
     ],
     ids=lambda spki: f"{len(spki)}-{spki[20:30].hex()}",
@@ -93,20 +99,20 @@ def test_the_refusals_say_which_it_was() -> None:
         (b"", "something else"),
         (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "something else"),
         (KEY.public.spki, "something else"),
-        (ed25519.Ed25519PrivateKey.generate().public_key().public_bytes(*PEM), "Ed25519PublicKey"),
+        (ed448.Ed448PrivateKey.generate().public_key().public_bytes(*PEM), "69 bytes of another form"),
         (rsa.generate_private_key(65537, 2048).public_key().public_bytes(*PEM), "270 bytes of another form"),
         (
-            ec.generate_private_key(ec.SECP384R1()).public_key().public_bytes(*PEM),
-            "120 bytes of another form",
+            ec.generate_private_key(ec.SECP521R1()).public_key().public_bytes(*PEM),
+            "158 bytes of another form",
         ),
     ],
-    ids=["empty", "broken", "der", "ed25519", "rsa", "p384"],
+    ids=["empty", "broken", "der", "ed448", "rsa", "p521"],
 )
 def test_a_pem_of_anything_else_is_no_key(pem: bytes, found: str) -> None:
     with pytest.raises(FormatRefused) as refusal:
         PublicKey.from_pem(pem)
     assert refusal.value.code is Code.KEY_FORMAT
-    assert refusal.value.found.removeprefix("_") == found
+    assert refusal.value.found == found
 
 
 def test_a_private_key_is_not_taken_for_a_public_one() -> None:
@@ -158,13 +164,13 @@ def test_raw_to_der(r: int, s: int) -> None:
     encoded = encode_signature(r.to_bytes(32, "big") + s.to_bytes(32, "big"))
     assert encoded == der_sequence(der_integer(r) + der_integer(s))
     assert canonical_signature(encoded)
-    assert len(encoded) in keys.P256_SIGNATURE_SIZES
+    assert len(encoded) in P256_SIGNATURE_SIZES
 
 
 def test_the_sizes_of_a_signature_are_those_of_its_extremes() -> None:
     shortest = der_sequence(der_integer(1) + der_integer(1))
     longest = der_sequence(der_integer(P256_ORDER - 1) + der_integer(P256_ORDER - 1))
-    assert (keys.P256_SIGNATURE_SIZES[0], keys.P256_SIGNATURE_SIZES[-1]) == (len(shortest), len(longest))
+    assert (P256_SIGNATURE_SIZES[0], P256_SIGNATURE_SIZES[-1]) == (len(shortest), len(longest))
 
 
 @pytest.mark.parametrize("size", [0, 63, 65, 96])
@@ -216,7 +222,7 @@ def test_there_is_one_encoding_of_a_signature(signature: bytes) -> None:
 
 def test_no_lenient_parser_opens_a_second_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library's parser is strict today; that there is one encoding does not rest on it."""
-    monkeypatch.setattr(keys, "decode_dss_signature", lambda _: (1, 1))
+    monkeypatch.setattr(signatures, "decode_dss_signature", lambda _: (1, 1))
     assert canonical_signature(der_sequence(ONE + ONE))
     assert not canonical_signature(der_sequence(der_integer(1, padding=1) + ONE))
 

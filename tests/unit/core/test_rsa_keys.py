@@ -31,8 +31,8 @@ def test_the_encoding_decides_the_algorithm() -> None:
 
 
 def test_it_is_no_key_of_another_algorithm() -> None:
-    assert KEY.public.require(Algorithm.RSA_3072, "x") is KEY.public
-    for ask in (lambda: KEY.public.cryptography, lambda: KEY.public.require(Algorithm.P256, "x")):
+    assert KEY.public.require([Algorithm.RSA_3072], "x") is KEY.public
+    for ask in (lambda: KEY.public.cryptography, lambda: KEY.public.require([Algorithm.P256], "x")):
         with pytest.raises(FormatRefused) as refusal:
             ask()
         assert refusal.value.code is Code.KEY_FORMAT

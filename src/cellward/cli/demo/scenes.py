@@ -14,7 +14,7 @@ from cellward.core.slots import BMS_M33, BMS_M33_18S
 from cellward.core.slots import Stage as Slot
 from cellward.rollout.measured import PROVEN
 
-KEYS_SAID = "eight roles, none of which can be read out"
+KEYS_SAID = "twelve roles, none of which can be read out"
 PACK = "PACK-0001"
 SERIAL = "M0001"
 MODULE = "m1.module"

@@ -111,7 +111,7 @@ def _check_signed(image: Image, what: str) -> None:
 
 def _check_kind(image: Image, algorithm: Algorithm | None, what: str) -> None:
     """The key decides what signs, not the image: the other kind's signature is none."""
-    wanted = SIGNATURES[algorithm] if algorithm else None
+    wanted = SIGNATURES.get(algorithm) if algorithm else None
     if wanted is None or image.find(wanted) is None:
         raise _unsigned(what, f"a signature of the key's algorithm {algorithm}", "another")
 
@@ -120,7 +120,7 @@ def _key_hash(encoded: bytes | None, stated: bytes | None, what: str) -> bytes:
     """The hash of the key the image names, by PUBKEY where it is there and by KEYHASH otherwise."""
     if encoded is None:
         return stated or b""
-    if algorithm_of(encoded) is None:
+    if algorithm_of(encoded) not in SIGNATURES:
         raise _malformed(
             what,
             "a P-256 key (SubjectPublicKeyInfo, 91 bytes) or an RSA-3072 key (PKCS#1, 398 bytes)",

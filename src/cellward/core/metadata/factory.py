@@ -8,7 +8,7 @@ from cryptography import x509
 
 from cellward.core import strictjson
 from cellward.core.errors import Code, FormatRefused
-from cellward.core.keys import PublicKey
+from cellward.core.keys import ROM_ALGORITHMS, PublicKey
 from cellward.core.metadata.files import parse_root
 from cellward.core.metadata.roles import MAX_FACTORY_SIZE, Repository
 from cellward.core.strictjson import Fields, refuse
@@ -119,7 +119,11 @@ def _root(fields: Fields, name: str) -> bytes:
 
 def _keys(fields: Fields) -> tuple[PublicKey, ...]:
     pems = fields.items("firmware_keys", MAX_FIRMWARE_KEYS)
-    keys = tuple(PublicKey.from_pem(pem.encode()) for pem in pems if isinstance(pem, str))
+    keys = tuple(_firmware_key(pem) for pem in pems if isinstance(pem, str))
     if not keys or len(set(keys)) != len(pems):
         refuse("factory data", "different firmware keys in PEM", "another list")
     return keys
+
+
+def _firmware_key(pem: str) -> PublicKey:
+    return PublicKey.from_pem(pem.encode()).require(ROM_ALGORITHMS, "factory data firmware_keys")

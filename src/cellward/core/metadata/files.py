@@ -254,7 +254,7 @@ def _check_key(key: Fields) -> None:
             refuse(key.what, f"{name} {value}", repr(key.text(name)[:40]))
     pem = key.fields("keyval").text("public")
     try:
-        PublicKey.from_pem(pem.encode()).require(Algorithm.P256, key.what)
+        PublicKey.from_pem(pem.encode()).require([Algorithm.P256], key.what)
     except FormatRefused as error:
         raise FormatRefused(
             Code.METADATA_FORMAT, key.what, expected="an ECDSA P-256 key in PEM", found=error.found
