@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from cellward.core.keys import PublicKey
     from cellward.core.metadata import Installed
     from cellward.core.registration import Registration
+    from cellward.ports.verifier import DeviceVerifier
     from cellward.publish.director import Director
+    from cellward.publish.gate import Gate
     from cellward.publish.images import ImageRepository
     from cellward.rollout.measured import Measured
     from cellward.server.device_api import Repositories
@@ -40,9 +42,11 @@ __all__ = [
     "director",
     "firmware_keys",
     "firmware_signer",
+    "gate",
     "image_repository",
     "key_store",
     "measured",
+    "module_verifier",
     "read_file",
     "register",
     "registration",
@@ -209,6 +213,31 @@ def image_repository(home: Home) -> "ImageRepository":
         _signers(home),
         lambda: file_lock(home.image_lock),
     )
+
+
+def gate(home: Home) -> "Gate":
+    """What publishing must pass. Raises token.*, key.*, module.absent without the emulator."""
+    from cellward.publish.gate import Gate
+    from cellward.publish.verifiers import Pair
+
+    keys = frozenset(key.key_hash for key in firmware_keys(home))
+    return Gate(keys, Pair(module_verifier()))
+
+
+def module_verifier() -> "DeviceVerifier":
+    """The battery module's own. Raises module.absent without the emulator, storage.missing where the
+    firmware has not been built: without it nothing is published."""
+    try:
+        from cellward.vbms.verifier import ModuleVerifier
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            Code.MODULE_ABSENT,
+            "the module's own verifier",
+            expected="the optional package unicorn, which runs it",
+            found=f"no {error.name}",
+            advice="install cellward[module]: nothing is published that the module has not judged",
+        ) from error
+    return ModuleVerifier()
 
 
 def director(home: Home, held: "SqliteRegistry") -> "Director":

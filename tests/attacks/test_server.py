@@ -19,8 +19,9 @@ from tuf.ngclient.fetcher import FetcherInterface
 from cellward.adapters.http import HttpTransport
 from cellward.core.errors import CellwardError, Code
 from cellward.core.metadata import Ecu
+from cellward.core.slots import Stage
 from tests.fakes.tls import Authority
-from tests.support.maker import manifest
+from tests.support.maker import manifest, program
 from tests.support.running import House, Pack, Server, enrol, server
 
 TIMESTAMP = "/v1/image/timestamp.json"
@@ -32,7 +33,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
     made = House(folder / "data")
     made.run("keys", "init")
     made.run("repo", "init")
-    (folder / "firmware.bin").write_bytes(bytes(range(256)) * 16)
+    (folder / "firmware.bin").write_bytes(program(bytes(range(256)) * 16, "bms-m33", Stage.APP))
     for version, counter in (("1.3.0", 6), ("1.4.0", 7), ("1.5.0", 8)):
         sign = ["image", "sign", "firmware.bin", "--hardware", "bms-m33"]
         made.run(*sign, "--version", version, "--counter", str(counter), "-o", f"app-{version}.img")
@@ -300,7 +301,7 @@ def test_python_tufs_client_follows_the_image_repository(house: House, tmp_path:
     assert client.get_targetinfo("bms-m33/app-9.9.9.img") is None
 
 
-@pytest.mark.parametrize("milliseconds", [350, 450, 550, 650, 750])
+@pytest.mark.parametrize("milliseconds", [400, 700, 850, 1000, 1150])
 def test_killed_in_the_middle_of_publishing(house: House, tmp_path: Path, milliseconds: int) -> None:
     """python-tuf's client finds a whole repository, before or after, and the next publication works."""
     publishing = house.start("repo", "publish", "app-1.4.0.img")
@@ -317,7 +318,8 @@ def test_killed_in_the_middle_of_publishing(house: House, tmp_path: Path, millis
 def test_every_refusal_of_the_command_line_is_one_line(house: House) -> None:
     sign = ["image", "sign", "firmware.bin", "--hardware", "bms-m33", "--fill-gaps"]
     house.run(*sign, "--version", "1.2.0", "--counter", "5", "-o", "older.img")
-    (house.data.parent / "other.bin").write_bytes(b"other firmware" * 64)
+    other = program(b"other firmware" * 64, "bms-m33", Stage.APP)
+    (house.data.parent / "other.bin").write_bytes(other)
     sign[2] = "other.bin"
     house.run(*sign, "--version", "1.3.0", "--counter", "9", "-o", "other.img")
     folder, before = house.data.parent, (dump(house), house.run("repo", "list"))

@@ -59,14 +59,15 @@ def init(home: Home, as_json: bool) -> None:
 def publish(home: Home, images: tuple[Path, ...], as_json: bool) -> None:
     """Publish signed images, all of them in one new version or, if one is refused, none.
 
-    The gate is the device's own verifier: it refuses what a module would refuse, a counter below the
-    highest published one, and other bytes under a published name.
+    The gate asks two verifiers, Python's and the module's own ROM (which needs cellward[module]): both
+    must take the image. It refuses a counter below the highest published one, and other bytes under a
+    published name.
     """
     repository = bootstrap.image_repository(home)
     files = {str(path): bootstrap.read_file(path, MAX_IMAGE_SIZE) for path in images}
-    keys = {key.key_hash: key for key in bootstrap.firmware_keys(home)}
+    gate = bootstrap.gate(home)
     held = bootstrap.content_keys(home)
-    targets = repository.publish(files, keys, _now(), lambda data: content_key(data, held))
+    targets = repository.publish(files, gate, _now(), lambda data: content_key(data, held))
     if as_json:
         click.echo(json.dumps([_facts(target) for target in targets], indent=2))
         return

@@ -93,6 +93,12 @@ class Code(StrEnum):
     GATE_CHARGE = "gate.charge"
     GATE_SUPPLY = "gate.supply"
     GATE_FAULT = "gate.fault"
+    # publishing and releases: what the maker's own gate refuses
+    PUBLISH_DISAGREE = "publish.disagree"
+    PUBLISH_DEVELOPMENT_KEY = "publish.development_key"
+    PUBLISH_CONFIGURATION = "publish.configuration"
+    PUBLISH_COUNTER = "publish.counter"
+    PUBLISH_DEPENDENCY = "publish.dependency"
     # flash and fuses
     FLASH_UNERASED = "flash.unerased"
     FLASH_ALIGNMENT = "flash.alignment"

@@ -43,7 +43,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Hardware:
-    """One module hardware: its name, and its flash in bytes."""
+    """One module hardware: its name, its flash in bytes, and the RAM that a stack may lie in."""
 
     name: str
     vendor: str
@@ -54,6 +54,8 @@ class Hardware:
     trailer: Region
     active_base: int
     header_size: int
+    ram_base: int
+    ram_size: int
 
     def slot(self, stage: Stage) -> Region:
         return {Stage.LOADER: self.loader, Stage.APP: self.app}[stage]
@@ -86,6 +88,8 @@ BMS_M33 = Hardware(
     trailer=Region(2040 * KIB, 8 * KIB),
     active_base=0x0800_0000,
     header_size=0x200,
+    ram_base=0x2000_0000,
+    ram_size=64 * KIB,
 )
 # Same flash, other cell topology: an authentic image for one must not boot on the other.
 BMS_M33_18S = Hardware(**{**BMS_M33.__dict__, "name": "bms-m33-18s"})

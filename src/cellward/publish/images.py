@@ -13,7 +13,6 @@ from datetime import datetime
 from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
 
 from cellward.core.errors import Code, Unavailable
-from cellward.core.keys import PublicKey
 from cellward.core.metadata import (
     Repository,
     Role,
@@ -29,7 +28,7 @@ from cellward.core.metadata import (
     targets_of,
 )
 from cellward.ports.store import Store
-from cellward.publish.gate import admit
+from cellward.publish.gate import Gate
 from cellward.publish.roots import Roots, Signers, is_due
 
 Lock = Callable[[], AbstractContextManager[None]]
@@ -83,7 +82,7 @@ class ImageRepository:
     def publish(
         self,
         images: Mapping[str, bytes],
-        keys: Mapping[bytes, PublicKey | None],
+        gate: Gate,
         now: datetime,
         content_keys: ContentKeys = lambda data: None,
     ) -> tuple[Target, ...]:
@@ -98,7 +97,7 @@ class ImageRepository:
             published = list(before)
             admitted = []
             for what, data in images.items():
-                target = admit(data, keys, published, what, content_keys(data))
+                target = gate.admit(data, published, what, content_keys(data))
                 admitted.append(target)
                 if target not in published:
                     published.append(target)

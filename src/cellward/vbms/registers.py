@@ -6,12 +6,14 @@ does not list is a bus fault.
 
 from enum import IntEnum
 
+from cellward.core.slots import BMS_M33
+
 ROM_BASE, ROM_SIZE = 0x1000_0000, 64 * 1024
 ACTIVE_BASE = 0x0800_0000  # the bank chosen by REMAP
 # Several bits away from ACTIVE_BASE: no single glitch in a pointer leads from one bank to the other.
 INACTIVE_BASE = 0x0C60_0000  # the other bank, never executable
 DATA_BASE = 0x0B50_0000  # the data flash, read only and never executable
-RAM_BASE, RAM_SIZE = 0x2000_0000, 64 * 1024  # never executable; outlives a reset, as on silicon
+RAM_BASE, RAM_SIZE = BMS_M33.ram_base, BMS_M33.ram_size  # never executable; outlives a reset, as on silicon
 
 SYS_BASE = 0x4000_0000
 FLASH_BASE = 0x4000_1000

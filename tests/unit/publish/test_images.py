@@ -15,7 +15,7 @@ from cellward.core.metadata import (
     parse_timestamp,
 )
 from tests.fakes.store import MemoryStore
-from tests.support.maker import NOW, Hand, Maker, firmware, signed_image
+from tests.support.maker import NOW, Hand, Maker, gate, signed_image
 
 
 class PowerCut(Exception):
@@ -200,7 +200,7 @@ def test_another_tokens_key_is_refused_before_it_signs() -> None:
     maker = Maker().init()
     maker.keys.hands["timestamp"] = stranger = Hand("timestamp")
     with pytest.raises(CellwardError) as refused:
-        maker.images.publish({"i": signed_image(maker.keys)}, firmware(maker.keys), NOW)
+        maker.images.publish({"i": signed_image(maker.keys)}, gate(maker.keys), NOW)
     assert refused.value.code is Code.METADATA_SIGNATURE
     assert stranger.signatures == 0
     assert versions(maker) == (1, 1, 1)

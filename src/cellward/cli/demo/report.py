@@ -33,7 +33,7 @@ class Station:
 
 CHAIN = (
     Station("sign", "maker, key in the HSM", ("MCUboot image", "own signature checked")),
-    Station("publish", "maker", ("gate: the device's own rules", "four roles, signed in the HSM")),
+    Station("publish", "maker", ("gate: the device's own verifier", "four roles, signed in the HSM")),
     Station("serve", "server", ("TLS 1.3, both sides", "certificate in the registry")),
     Station(
         "verify", "pack controller", ("Director and Image agree", "length, hash, the image", "safety gates")
