@@ -9,6 +9,7 @@ export PYTHON SKIP_APT
 
 BIN := .venv/bin
 TYPED := $(wildcard src tests bench firmware/*.py firmware/fuzz/*.py tools/*.py vectors/*.py)
+RESULTS := build/results.xml
 CAMPAIGNS := faults powercut leakage
 BENCHES := $(sort $(wildcard bench/[!_]*.py))
 
@@ -21,8 +22,11 @@ demo: setup-demo ## the whole way in a temporary directory, ending in a page of 
 	@$(BIN)/cellward demo $(DEMO)
 
 .PHONY: test
-test: check ## everything: set-up, firmware, checks, all tests, coverage of the core
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=95 $(PYTEST)
+test: check ## everything: set-up, firmware, checks, all tests, coverage of the core, evidence
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=95 $(or $(PYTEST),--junitxml=$(RESULTS))
+ifeq ($(strip $(PYTEST)),)
+	$(BIN)/cellward evidence export --check --results $(RESULTS) -o build/evidence
+endif
 
 .PHONY: check
 check: setup-test ## style, types, import rules and generated files; under a minute

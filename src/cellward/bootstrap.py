@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cellward.core.keys import PublicKey
     from cellward.core.metadata import Installed
     from cellward.core.registration import Registration
+    from cellward.ports.checkout import Checkout
     from cellward.ports.verifier import DeviceVerifier
     from cellward.publish.director import Director
     from cellward.publish.gate import Gate
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DirectoryStore",
     "authorities",
+    "checkout",
     "connect_module",
     "content_keys",
     "default_token",
@@ -56,6 +58,7 @@ __all__ = [
     "role_signer",
     "running_module",
     "signer",
+    "tools",
     "transport",
     "wrap_for",
     "write_file",
@@ -343,3 +346,20 @@ def _signers(home: Home) -> "Callable[[str], Signer]":
         return opened[name]
 
     return find
+
+
+# --- evidence ---
+
+
+def checkout(root: Path) -> "Checkout":
+    """The project's own files around the test plan."""
+    from cellward.adapters.checkout import WorkingTree
+
+    return WorkingTree(root, read_file)
+
+
+def tools() -> dict[str, str]:
+    """Name and version of what builds and tests the project here."""
+    from cellward.adapters.checkout import tools as installed
+
+    return installed()

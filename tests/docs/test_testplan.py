@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from cellward.core.evidence import read_rows
+
 ROOT = Path(__file__).parents[2]
 PLAN: dict[str, Any] = tomllib.loads((ROOT / "docs" / "testplan.toml").read_text())
 CLAIMS: list[dict[str, Any]] = PLAN["claim"]
@@ -36,7 +38,8 @@ def missing(node: str) -> bool:
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim["id"])
 def test_a_claim_has_control_test_and_figure(claim: dict[str, Any]) -> None:
-    assert set(claim) == {"id", "area", "says", "control", "tests", "figure", "command", "date"}
+    needed = {"id", "area", "says", "control", "tests", "figure", "command", "date"}
+    assert set(claim) in (needed, needed | {"answers"})
     assert claim["area"] in PLAN["areas"]
     assert claim["tests"]
     assert [node for node in claim["tests"] if missing(node)] == []
@@ -69,3 +72,12 @@ def test_a_test_that_is_gone_is_missed() -> None:
     assert missing("tests/docs/test_testplan.py::test_that_was_renamed")
     assert missing("tests/docs/test_nothing.py")
     assert not missing("tests/docs/test_testplan.py::test_a_test_that_is_gone_is_missed")
+
+
+@pytest.mark.parametrize(("kind", "count"), [("attack", 27), ("standard", 24)])
+def test_every_row_is_there_and_one_without_a_claim_says_what_is_missing(kind: str, count: int) -> None:
+    rows = read_rows((ROOT / "docs" / "evidence" / f"{kind}s.toml").read_bytes(), kind).rows
+    assert [row.id for row in rows] == [f"{kind}.{number}" for number in range(1, count + 1)]
+    answered = {row for claim in CLAIMS for row in claim.get("answers", [])}
+    assert [row.id for row in rows if not row.missing and row.id not in answered] == []
+    assert {row for row in answered if row.startswith(kind)} <= {row.id for row in rows}

@@ -177,6 +177,12 @@ class Code(StrEnum):
     STORAGE_MISSING = "storage.missing"
     STORAGE_BUSY = "storage.busy"
     DATABASE_FAILED = "storage.database"
+    # evidence: what is claimed, and what the tests said
+    EVIDENCE_TEST = "evidence.test"
+    EVIDENCE_CONTROL = "evidence.control"
+    EVIDENCE_ROW = "evidence.row"
+    EVIDENCE_UNPROVEN = "evidence.unproven"
+    EVIDENCE_STALE = "evidence.stale"
     CONFIG = "config.invalid"
     DEMO = "demo.failed"
 
