@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cellward.core.errors import Code, Refused
 from cellward.core.image import (
     Image,
-    KeyFormat,
+    KeyTlv,
     Tlv,
     Trust,
     Version,
@@ -139,7 +139,7 @@ def test_a_whole_verification_is_the_stated_one_and_the_digest(data: bytes, spec
     hardware=st.tuples(st.binary(min_size=16, max_size=16), st.binary(min_size=16, max_size=16)),
     header_size=st.integers(32, 0x1000),
     load_address=st.integers(0, 2**32 - 1),
-    fmt=st.sampled_from(KeyFormat),
+    fmt=st.sampled_from(KeyTlv),
 )
 def test_build_and_decode_are_each_other_s_inverse(
     payload: bytes,
@@ -148,7 +148,7 @@ def test_build_and_decode_are_each_other_s_inverse(
     hardware: tuple[bytes, bytes],
     header_size: int,
     load_address: int,
-    fmt: KeyFormat,
+    fmt: KeyTlv,
 ) -> None:
     unsigned = build(
         payload,

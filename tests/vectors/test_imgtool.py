@@ -7,7 +7,7 @@ import pytest
 
 from cellward.core import wire
 from cellward.core.errors import Code, TrustRefused
-from cellward.core.image import TLV_MAGIC, KeyFormat, Tlv, Trust, Version, build, decode, encode_area, verify
+from cellward.core.image import TLV_MAGIC, KeyTlv, Tlv, Trust, Version, build, decode, encode_area, verify
 from cellward.core.slots import BMS_M33, HARDWARE, Stage
 from vectors import imgtool
 from vectors.forge import Key, RsaKey
@@ -33,7 +33,7 @@ class Input:
     def payload(self) -> bytes:
         return bytes(i * 7 % 251 for i in range(self.size))
 
-    def ours(self, fmt: KeyFormat = KeyFormat.BOTH) -> bytes:
+    def ours(self, fmt: KeyTlv = KeyTlv.BOTH) -> bytes:
         unsigned = build(
             self.payload,
             version=Version.parse(self.version),
@@ -43,7 +43,7 @@ class Input:
         )
         return unsigned.signed(KEY.public, KEY.sign(unsigned.digest), fmt)
 
-    def theirs(self, fmt: KeyFormat) -> bytes:
+    def theirs(self, fmt: KeyTlv) -> bytes:
         vendor, klass = (str(UUID(bytes=part)) for part in self.hardware)
         return imgtool.sign(
             KEY,
@@ -65,7 +65,7 @@ INPUTS = [
         for stage in Stage
     ),
 ]
-SINGLE = [KeyFormat.HASH, KeyFormat.FULL]
+SINGLE = [KeyTlv.HASH, KeyTlv.FULL]
 
 
 def body_and_tlvs(image: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:
@@ -76,10 +76,10 @@ def body_and_tlvs(image: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:
 
 @pytest.mark.parametrize("fmt", SINGLE)
 @pytest.mark.parametrize("given", INPUTS, ids=str)
-def test_equal_but_for_the_signature_and_the_second_key(given: Input, fmt: KeyFormat) -> None:
+def test_equal_but_for_the_signature_and_the_second_key(given: Input, fmt: KeyTlv) -> None:
     theirs = given.theirs(fmt)
     signature = dict(body_and_tlvs(theirs)[1])[Tlv.ECDSA]
-    second = Tlv.PUBKEY if fmt is KeyFormat.HASH else Tlv.KEYHASH
+    second = Tlv.PUBKEY if fmt is KeyTlv.HASH else Tlv.KEYHASH
     body, tlvs = body_and_tlvs(given.ours())
     shared = [(kind, signature if kind == Tlv.ECDSA else value) for kind, value in tlvs if kind != second]
     assert len(shared) == len(tlvs) - 1
@@ -88,7 +88,7 @@ def test_equal_but_for_the_signature_and_the_second_key(given: Input, fmt: KeyFo
 
 @pytest.mark.parametrize("fmt", SINGLE)
 @pytest.mark.parametrize("given", INPUTS, ids=str)
-def test_with_one_key_tlv_only_the_signature_differs(given: Input, fmt: KeyFormat) -> None:
+def test_with_one_key_tlv_only_the_signature_differs(given: Input, fmt: KeyTlv) -> None:
     ours, theirs = given.ours(fmt), given.theirs(fmt)
     our_body, our_tlvs = body_and_tlvs(ours)
     their_body, their_tlvs = body_and_tlvs(theirs)
@@ -103,7 +103,7 @@ def test_with_one_key_tlv_only_the_signature_differs(given: Input, fmt: KeyForma
 
 @pytest.mark.parametrize("given", INPUTS, ids=str)
 def test_each_verifies_in_the_other(given: Input) -> None:
-    for fmt in KeyFormat:
+    for fmt in KeyTlv:
         said = imgtool.verify(KEY, given.ours(fmt))
         assert "Image was correctly validated" in said
         version = given.version if "+" in given.version else f"{given.version}+0"
@@ -123,7 +123,7 @@ def test_rsa_verifies_in_the_other() -> None:
         counter=7,
         hardware=(BMS_M33.vendor_id, BMS_M33.class_id(Stage.APP)),
     )
-    for fmt in KeyFormat:
+    for fmt in KeyTlv:
         ours = unsigned.signed(key.public, key.sign(unsigned.digest), fmt)
         assert "Image was correctly validated" in imgtool.verify(key, ours)
         with pytest.raises(imgtool.ImgtoolError):

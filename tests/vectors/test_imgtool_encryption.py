@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cellward.core.image import KeyFormat, Tlv, Trust, Version, build, decode, verify
+from cellward.core.image import KeyTlv, Tlv, Trust, Version, build, decode, verify
 from cellward.core.image.encryption import decrypt, encrypt, unwrap
 from cellward.core.slots import BMS_M33, Stage
 from vectors import imgtool
@@ -44,7 +44,7 @@ def ours(size: int, header_size: int = 0x200) -> bytes:
         header_size=header_size,
         encrypted=True,
     )
-    return unsigned.signed(KEY.public, KEY.sign(unsigned.digest), KeyFormat.FULL)
+    return unsigned.signed(KEY.public, KEY.sign(unsigned.digest), KeyTlv.FULL)
 
 
 @pytest.mark.parametrize("header_size", [0x20, 0x200, 0x400])

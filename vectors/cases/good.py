@@ -1,7 +1,7 @@
 """Images that boot, and the odd but harmless."""
 
 from cellward.core import wire
-from cellward.core.image import KeyFormat, Tlv, Version, build
+from cellward.core.image import KeyTlv, Tlv, Version, build
 from vectors.cases.world import Cases, World
 from vectors.forge import CLASS, COUNTER, PAYLOAD, VENDOR, Draft, hardware_tlvs
 from vectors.recipe import Case
@@ -15,11 +15,11 @@ def cases(world: World) -> Cases:
 
 def _built(world: World) -> Cases:
     """By our own encoder."""
-    for fmt in (KeyFormat.BOTH, KeyFormat.FULL, KeyFormat.HASH):
+    for fmt in (KeyTlv.BOTH, KeyTlv.FULL, KeyTlv.HASH):
         unsigned = build(PAYLOAD, version=Version(1, 4, 0), counter=COUNTER, hardware=(VENDOR, CLASS))
         data = unsigned.signed(world.maker.public, world.maker.sign(unsigned.digest), fmt)
-        verdict = "image.no_signature" if fmt is KeyFormat.HASH else "ok"
-        reason = "the fuses hold only the key's hash" if fmt is KeyFormat.HASH else "an image as we build it"
+        verdict = "image.no_signature" if fmt is KeyTlv.HASH else "ok"
+        reason = "the fuses hold only the key's hash" if fmt is KeyTlv.HASH else "an image as we build it"
         yield Case(f"good-key-{fmt}", data, verdict, reason)
     for name, payload, size in (("small", b"\x00", 32), ("large", bytes(5000), 0x1000)):
         unsigned = build(

@@ -1,12 +1,31 @@
-"""Firmware into a signed MCUboot image, checked as a device will check it before it is given out."""
+"""Firmware into a signed MCUboot image, checked as a device will check it before it is given out.
 
-from dataclasses import dataclass
+Three steps, so that the signature can come from elsewhere: `plan` (what is signed), a signature, `attach`.
+"""
 
-from cellward.core.errors import Code, PolicyRefused
-from cellward.core.image import KeyFormat, Trust, VerifiedImage, Version, build, decode, verify
+from dataclasses import dataclass, replace
+
+from cellward.core.errors import Code, FormatRefused, PolicyRefused, Refused
+from cellward.core.image import (
+    MAX_HEADER_SIZE,
+    NO_EXTRAS,
+    SIGNATURES,
+    Extras,
+    KeyTlv,
+    Trust,
+    Unsigned,
+    VerifiedImage,
+    Version,
+    build,
+    verify,
+)
+from cellward.core.keys import PublicKey
 from cellward.core.slots import COUNTER_MAX, Hardware, Stage
 from cellward.ports.signer import Signer
-from cellward.sign.firmware import Firmware
+from cellward.sign.firmware import PLAIN_ROOM, Firmware
+
+ALGORITHMS = frozenset(SIGNATURES)
+VECTOR_TABLE = 128  # bytes that a Cortex-M33's vector table is aligned to, behind the header
 
 
 @dataclass(frozen=True)
@@ -20,6 +39,7 @@ class Label:
     counter: int
     hardware: Hardware
     stage: Stage
+    extras: Extras = NO_EXTRAS
 
     def __post_init__(self) -> None:
         if not 0 <= self.counter <= COUNTER_MAX:
@@ -30,29 +50,80 @@ class Label:
                 found=f"{self.counter}",
             )
 
+    @property
+    def ids(self) -> tuple[bytes, bytes]:
+        return self.hardware.vendor_id, self.hardware.class_id(self.stage)
+
+
+def with_header_size(hardware: Hardware, size: int | None) -> Hardware:
+    """The hardware for firmware that is linked behind a header of another size.
+
+    Raises FormatRefused (image.header) where its vector table would not be aligned.
+    """
+    if size is None:
+        return hardware
+    if not 0 < size <= MAX_HEADER_SIZE or size % VECTOR_TABLE:
+        raise FormatRefused(
+            Code.IMAGE_HEADER,
+            "header size",
+            expected=f"a multiple of {VECTOR_TABLE} up to {MAX_HEADER_SIZE}, for the vector table behind it",
+            found=f"{size}",
+        )
+    return replace(hardware, header_size=size)
+
+
+def plan(firmware: Firmware, label: Label, key: PublicKey, *, encrypted: bool = False) -> Unsigned:
+    """Everything that is signed. `encrypted` only says so in the header: see sign.wrapping.
+
+    Raises FormatRefused (key.format) for a key whose signature no MCUboot image has, Refused
+    (firmware.too_large) where the label's extras leave too little room.
+    """
+    key.require(ALGORITHMS, "firmware key")
+    unsigned = build(
+        firmware.payload,
+        version=label.version,
+        counter=label.counter,
+        hardware=label.ids,
+        header_size=label.hardware.header_size,
+        encrypted=encrypted,
+        extras=label.extras,
+        key_hash=key.key_hash,
+    )
+    room = label.hardware.slot(label.stage).size
+    if unsigned.size + PLAIN_ROOM > room:
+        raise Refused(
+            Code.FIRMWARE_TOO_LARGE,
+            "image",
+            expected=f"at most {room} bytes in the {label.stage} slot of {label.hardware.name}",
+            found=f"{unsigned.size + PLAIN_ROOM}, with the protected TLVs",
+        )
+    return unsigned
+
+
+def attach(
+    unsigned: Unsigned, label: Label, key: PublicKey, signature: bytes, key_tlv: KeyTlv = KeyTlv.BOTH
+) -> VerifiedImage:
+    """The image with this signature over `unsigned.digest`, decoded again and verified.
+
+    Raises Refused (image.signature and others of image.*) where it is not the key's.
+    """
+    image = unsigned.read_back(unsigned.assembled(key, signature, key_tlv))
+    trust = Trust({key.key_hash: key}, counter=label.counter, hardware=label.ids, algorithms=ALGORITHMS)
+    return verify(image, trust, "new image")
+
 
 def sign_image(
     firmware: Firmware,
     label: Label,
     signer: Signer,
-    key_format: KeyFormat = KeyFormat.BOTH,
+    key_tlv: KeyTlv = KeyTlv.BOTH,
     *,
     encrypted: bool = False,
 ) -> VerifiedImage:
-    """Build, sign, decode again and verify. `encrypted` only says so in the header: see sign.wrapping.
+    """`plan`, sign, `attach`.
 
     Raises Unavailable (token.*) from the signer, Refused (image.*) when it answered wrongly.
     """
-    ids = (label.hardware.vendor_id, label.hardware.class_id(label.stage))
-    unsigned = build(
-        firmware.payload,
-        version=label.version,
-        counter=label.counter,
-        hardware=ids,
-        header_size=label.hardware.header_size,
-        encrypted=encrypted,
-    )
     key = signer.public_key
-    data = unsigned.signed(key, signer.sign(unsigned.digest), key_format)
-    trust = Trust({key.key_hash: key}, counter=label.counter, hardware=ids)
-    return verify(decode(data, "new image"), trust, "new image")
+    unsigned = plan(firmware, label, key, encrypted=encrypted)
+    return attach(unsigned, label, key, signer.sign(unsigned.digest), key_tlv)

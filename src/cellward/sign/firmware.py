@@ -17,7 +17,8 @@ _PLAIN = [
     (Tlv.PUBKEY, bytes(RSA3072_PKCS1_SIZE)),
     (Tlv.RSA3072_PSS, bytes(RSA3072_SIGNATURE_SIZE)),
 ]
-TLV_ROOM = len(encode_area(TLV_PROTECTED_MAGIC, _PROTECTED) + encode_area(TLV_MAGIC, _PLAIN))
+PLAIN_ROOM = len(encode_area(TLV_MAGIC, _PLAIN))
+TLV_ROOM = len(encode_area(TLV_PROTECTED_MAGIC, _PROTECTED)) + PLAIN_ROOM
 
 
 @dataclass(frozen=True)

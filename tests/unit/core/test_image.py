@@ -17,7 +17,7 @@ from cellward.core.image import (
     Entry,
     Flag,
     Image,
-    KeyFormat,
+    KeyTlv,
     Tlv,
     Trust,
     Unsigned,
@@ -202,12 +202,12 @@ def test_the_digest_is_over_everything_signed() -> None:
 @pytest.mark.parametrize(
     ("fmt", "kinds"),
     [
-        (KeyFormat.BOTH, [0x10, 0x01, 0x02, 0x22]),
-        (KeyFormat.HASH, [0x10, 0x01, 0x22]),
-        (KeyFormat.FULL, [0x10, 0x02, 0x22]),
+        (KeyTlv.BOTH, [0x10, 0x01, 0x02, 0x22]),
+        (KeyTlv.HASH, [0x10, 0x01, 0x22]),
+        (KeyTlv.FULL, [0x10, 0x02, 0x22]),
     ],
 )
-def test_a_signed_image_carries_the_key_tlvs_asked_for(fmt: KeyFormat, kinds: list[int]) -> None:
+def test_a_signed_image_carries_the_key_tlvs_asked_for(fmt: KeyTlv, kinds: list[int]) -> None:
     unsigned = make()
     signature = KEY.sign(unsigned.digest)
     image = decode(unsigned.signed(KEY.public, signature, fmt))
@@ -222,7 +222,7 @@ def test_a_signed_image_carries_the_key_tlvs_asked_for(fmt: KeyFormat, kinds: li
 def test_both_key_tlvs_are_the_default() -> None:
     unsigned = make()
     signature = KEY.sign(unsigned.digest)
-    assert unsigned.signed(KEY.public, signature) == unsigned.signed(KEY.public, signature, KeyFormat.BOTH)
+    assert unsigned.signed(KEY.public, signature) == unsigned.signed(KEY.public, signature, KeyTlv.BOTH)
 
 
 @pytest.mark.parametrize("signature", [b"", b"\x30\x00", OTHER.sign(make().digest), KEY.sign(bytes(32))])

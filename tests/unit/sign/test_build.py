@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from cellward.core import image
 from cellward.core.errors import Code, Refused, TrustRefused, Unavailable
-from cellward.core.image import KeyFormat, Tlv, Trust, Version, verify
+from cellward.core.image import KeyTlv, Tlv, Trust, Version, verify
 from cellward.core.keys import PublicKey
 from cellward.core.slots import BMS_M33, COUNTER_MAX, Stage
 from cellward.sign.build import Label, sign_image
@@ -36,24 +36,24 @@ def test_the_image_says_what_it_was_told(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key_format", "tlvs"),
+    ("key_tlv", "tlvs"),
     [
-        (KeyFormat.BOTH, {Tlv.KEYHASH, Tlv.PUBKEY}),
-        (KeyFormat.HASH, {Tlv.KEYHASH}),
-        (KeyFormat.FULL, {Tlv.PUBKEY}),
+        (KeyTlv.BOTH, {Tlv.KEYHASH, Tlv.PUBKEY}),
+        (KeyTlv.HASH, {Tlv.KEYHASH}),
+        (KeyTlv.FULL, {Tlv.PUBKEY}),
     ],
 )
-def test_key_formats(key_format: KeyFormat, tlvs: set[Tlv]) -> None:
+def test_key_tlvs(key_tlv: KeyTlv, tlvs: set[Tlv]) -> None:
     hand = Hand()
-    signed = sign_image(FIRMWARE, label(), hand, key_format).image
+    signed = sign_image(FIRMWARE, label(), hand, key_tlv).image
     assert {entry.type for entry in signed.entries} & {Tlv.KEYHASH, Tlv.PUBKEY} == tlvs
     verify(signed, Trust({hand.public_key.key_hash: hand.public_key}))
 
 
-@pytest.mark.parametrize("key_format", list(KeyFormat))
-def test_an_rsa_key_signs_in_its_own_kind(key_format: KeyFormat) -> None:
+@pytest.mark.parametrize("key_tlv", list(KeyTlv))
+def test_an_rsa_key_signs_in_its_own_kind(key_tlv: KeyTlv) -> None:
     hand = Hand(key=rsa.generate_private_key(65537, 3072))
-    signed = sign_image(FIRMWARE, label(), hand, key_format).image
+    signed = sign_image(FIRMWARE, label(), hand, key_tlv).image
     kinds = {entry.type for entry in signed.entries}
     assert Tlv.RSA3072_PSS in kinds
     assert Tlv.ECDSA not in kinds

@@ -13,7 +13,7 @@ Verification runs in one order, here, in the ROM and in the loader:
 7. hardware      vendor and class UUID are this device's, for this stage
 """
 
-from cellward.core.image.building import KeyFormat, Unsigned, build, encode_area
+from cellward.core.image.building import KeyTlv, Unsigned, build, encode_area
 from cellward.core.image.decoding import decode, decode_slot
 from cellward.core.image.layout import (
     ACCEPTED_FLAGS,
@@ -34,6 +34,7 @@ from cellward.core.image.layout import (
     Tlv,
     Version,
 )
+from cellward.core.image.protected import NO_EXTRAS, Custom, Dependency, Extras
 from cellward.core.image.verification import Trust, VerifiedImage, verify, verify_stated
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "HEADER_SIZE",
     "MAGIC",
     "MAX_HEADER_SIZE",
+    "NO_EXTRAS",
     "SIGNATURES",
     "SINGLE_TYPES",
     "TLV_HEADER_SIZE",
@@ -49,10 +51,13 @@ __all__ = [
     "TLV_MAGIC",
     "TLV_PROTECTED_MAGIC",
     "UNPROTECTED_TYPES",
+    "Custom",
+    "Dependency",
     "Entry",
+    "Extras",
     "Flag",
     "Image",
-    "KeyFormat",
+    "KeyTlv",
     "Tlv",
     "Trust",
     "Unsigned",

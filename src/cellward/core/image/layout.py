@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, IntFlag
 from functools import cached_property
 
@@ -86,8 +86,13 @@ FIXED_LENGTHS: dict[int, int] = {
     Tlv.UUID_CLASS: 16,
 }
 
-SIGNATURES: dict[Algorithm, Tlv] = {Algorithm.P256: Tlv.ECDSA, Algorithm.RSA_3072: Tlv.RSA3072_PSS}
-"""The signature that a key of each algorithm makes, and the only one that it is asked about."""
+SIGNATURES: dict[Algorithm, Tlv] = {
+    Algorithm.P256: Tlv.ECDSA,
+    Algorithm.RSA_3072: Tlv.RSA3072_PSS,
+    Algorithm.ED25519: Tlv.ED25519,
+}
+"""The signature that a key of each algorithm makes, and the only one that it is asked about. Always over
+the digest, also Ed25519's."""
 
 _VERSION = re.compile(r"(\d{1,3})\.(\d{1,3})\.(\d{1,5})(?:\+(\d{1,10}))?", re.ASCII)
 
@@ -164,6 +169,12 @@ class Image:
     def digest(self) -> bytes:
         """SHA-256 over what is signed, recomputed from the bytes."""
         return hashlib.sha256(memoryview(self.data)[: self.signed_size]).digest()
+
+    def with_digest(self, digest: bytes) -> "Image":
+        """This image, for who has computed the digest of these very bytes already."""
+        known = replace(self)
+        known.__dict__["digest"] = digest  # where cached_property would put it
+        return known
 
     def find(self, kind: Tlv) -> bytes | None:
         return next((entry.value for entry in self.entries if entry.type == kind), None)

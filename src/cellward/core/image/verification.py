@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cellward.core.errors import Code, FormatRefused, TrustRefused
 from cellward.core.image.layout import SIGNATURES, Image, Tlv
-from cellward.core.keys import Algorithm, PublicKey, algorithm_of, canonical_signature
+from cellward.core.keys import ROM_ALGORITHMS, Algorithm, PublicKey, algorithm_of, canonical_signature
 
 
 @dataclass(frozen=True)
@@ -15,12 +15,23 @@ class Trust:
 
     `keys` maps a key hash to its public key, or to None where, as in the ROM, only the hash is
     known and the image must carry the key. `counter` and `hardware` are not checked where None.
+    `algorithms` of SIGNATURES are those that the verifier knows: by default our module's. A key or a signature of
+    another is to it what bytes of no meaning are.
     """
 
     keys: Mapping[bytes, PublicKey | None]
     revoked: frozenset[bytes] = frozenset()
     counter: int | None = None
     hardware: tuple[bytes, bytes] | None = None
+    algorithms: frozenset[Algorithm] = ROM_ALGORITHMS
+
+    def algorithm_of(self, encoded: bytes) -> Algorithm | None:
+        algorithm = algorithm_of(encoded)
+        return algorithm if algorithm in self.algorithms else None
+
+    @property
+    def names(self) -> str:
+        return " or ".join(sorted(algorithm.display for algorithm in self.algorithms))
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,7 @@ def verify_stated(image: Image, trust: Trust, what: str = "image") -> VerifiedIm
     and 5). Raises as `verify`.
     """
     key = _trusted_key(image, trust, what)
-    _verify_signature(image, key, what)
+    _verify_signature(image, key, trust, what)
     _verify_counter(image, trust, what)
     _verify_hardware(image, trust, what)
     return VerifiedImage(image, key)
@@ -66,9 +77,9 @@ def _verify_digest(image: Image, what: str) -> None:
 
 def _trusted_key(image: Image, trust: Trust, what: str) -> PublicKey:
     """Steps 3 and 4."""
-    _check_signed(image, what)
+    _check_signed(image, trust, what)
     encoded = image.find(Tlv.PUBKEY)
-    key_hash = _key_hash(encoded, image.find(Tlv.KEYHASH), what)
+    key_hash = _key_hash(encoded, image.find(Tlv.KEYHASH), trust, what)
     if key_hash not in trust.keys:
         raise TrustRefused(
             Code.IMAGE_KEY_UNKNOWN,
@@ -88,20 +99,21 @@ def _trusted_key(image: Image, trust: Trust, what: str) -> PublicKey:
             what, "the full public key in the image: this verifier holds only its hash", "KEYHASH alone"
         )
     # Its algorithm before its value: the module looks at a point with the signature.
-    _check_kind(image, algorithm_of(encoded), what)
+    _check_kind(image, trust.algorithm_of(encoded), what)
     try:
         return PublicKey(encoded)
     except FormatRefused as error:
         raise _malformed(what, error.expected, error.found) from error
 
 
-def _check_signed(image: Image, what: str) -> None:
+def _check_signed(image: Image, trust: Trust, what: str) -> None:
     """One signature, and a key that is named before it."""
+    known = {SIGNATURES[algorithm] for algorithm in trust.algorithms}
     order = [entry.type for entry in image.entries]
-    signatures = [kind for kind in order if kind in SIGNATURES.values()]
+    signatures = [kind for kind in order if kind in known]
     keys = [kind for kind in order if kind in (Tlv.PUBKEY, Tlv.KEYHASH)]
     if not signatures or not keys:
-        raise _unsigned(what, "a key and a signature (ECDSA P-256 or RSA-3072-PSS)", "none")
+        raise _unsigned(what, f"a key and a signature ({trust.names})", "none")
     if len(signatures) > 1:
         raise _unsigned(what, "one signature, of the key's own algorithm", "two")
     if keys[-1] not in order[: order.index(signatures[0])]:
@@ -111,21 +123,19 @@ def _check_signed(image: Image, what: str) -> None:
 
 def _check_kind(image: Image, algorithm: Algorithm | None, what: str) -> None:
     """The key decides what signs, not the image: the other kind's signature is none."""
-    wanted = SIGNATURES.get(algorithm) if algorithm else None
+    wanted = SIGNATURES[algorithm] if algorithm else None
     if wanted is None or image.find(wanted) is None:
-        raise _unsigned(what, f"a signature of the key's algorithm {algorithm}", "another")
+        raise _unsigned(
+            what, f"a signature of the key's algorithm ({algorithm or 'unknown here'})", "another"
+        )
 
 
-def _key_hash(encoded: bytes | None, stated: bytes | None, what: str) -> bytes:
+def _key_hash(encoded: bytes | None, stated: bytes | None, trust: Trust, what: str) -> bytes:
     """The hash of the key the image names, by PUBKEY where it is there and by KEYHASH otherwise."""
     if encoded is None:
         return stated or b""
-    if algorithm_of(encoded) not in SIGNATURES:
-        raise _malformed(
-            what,
-            "a P-256 key (SubjectPublicKeyInfo, 91 bytes) or an RSA-3072 key (PKCS#1, 398 bytes)",
-            f"{len(encoded)} other bytes",
-        )
+    if trust.algorithm_of(encoded) is None:
+        raise _malformed(what, f"a key of {trust.names}, in MCUboot's form", f"{len(encoded)} other bytes")
     key_hash = hashlib.sha256(encoded).digest()
     if stated is not None and stated != key_hash:
         raise _malformed(what, f"PUBKEY to hash to KEYHASH {stated.hex()[:16]}", key_hash.hex()[:16])
@@ -140,8 +150,8 @@ def _malformed(what: str, expected: str, found: str) -> TrustRefused:
     return TrustRefused(Code.IMAGE_KEY_MALFORMED, what, expected=expected, found=found)
 
 
-def _verify_signature(image: Image, key: PublicKey, what: str) -> None:
-    _check_kind(image, key.algorithm, what)
+def _verify_signature(image: Image, key: PublicKey, trust: Trust, what: str) -> None:
+    _check_kind(image, trust.algorithm_of(key.encoded), what)
     signature, stated = image.find(SIGNATURES[key.algorithm]) or b"", image.stated_digest
     if stated is None:
         raise TrustRefused(Code.IMAGE_HASH, what, expected="a SHA-256 TLV", found="none")
