@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
 from cellward.core import wire
@@ -88,6 +88,27 @@ class RsaKey:
         """The private operation alone, over any number below the modulus."""
         number = pow(int.from_bytes(encoded_message, "big"), self.exponent, self.modulus)
         return number.to_bytes(len(encoded_message), "big")
+
+
+@dataclass(frozen=True)
+class EdKey:
+    """The same for Ed25519, which no module of ours verifies."""
+
+    private: ed25519.Ed25519PrivateKey
+
+    @classmethod
+    def make(cls) -> "EdKey":
+        return cls(ed25519.Ed25519PrivateKey.generate())
+
+    @cached_property
+    def public(self) -> PublicKey:
+        return PublicKey.from_cryptography(self.private.public_key())
+
+    def sign(self, digest: bytes) -> bytes:
+        return self.private.sign(digest)
+
+
+AnyKey = Key | RsaKey | EdKey
 
 
 @dataclass(frozen=True)
@@ -178,7 +199,7 @@ class Draft:
     def digest(self) -> bytes:
         return hashlib.sha256(self.body).digest()
 
-    def seal(self, key: Key | RsaKey) -> "Sealed":
+    def seal(self, key: AnyKey) -> "Sealed":
         """Hash, both key TLVs and the signature over the hash, as a correct signer writes them."""
         tlvs = [
             (Tlv.SHA256, self.digest),

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from vectors.forge import Key, RsaKey
+from vectors.forge import AnyKey
 
 
 class ImgtoolError(Exception):
@@ -23,7 +23,7 @@ def run(*arguments: str) -> str:
     return str(result.output)
 
 
-def write_key(folder: Path, key: Key | RsaKey) -> str:
+def write_key(folder: Path, key: AnyKey) -> str:
     """A PEM with the private key, for imgtool alone; `folder` is a temporary one."""
     path = folder / "key.pem"
     path.write_bytes(
@@ -34,7 +34,9 @@ def write_key(folder: Path, key: Key | RsaKey) -> str:
     return str(path)
 
 
-def write_public_key(folder: Path, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> str:
+def write_public_key(
+    folder: Path, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
+) -> str:
     path = folder / "public.pem"
     path.write_bytes(
         key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -42,20 +44,22 @@ def write_public_key(folder: Path, key: ec.EllipticCurvePublicKey | rsa.RSAPubli
     return str(path)
 
 
-def sign(key: Key | RsaKey | None, payload: bytes, *options: str, header_size: int = 0x200) -> bytes:
-    """The image that `imgtool sign` makes of `payload`."""
+def sign(
+    key: AnyKey | None, payload: bytes, *options: str, header_size: int = 0x200, suffix: str = "bin"
+) -> bytes:
+    """The image that `imgtool sign` makes of `payload`, in the format of the suffix."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "in.bin").write_bytes(payload)
         keys = ["--key", write_key(folder, key)] if key else []
         run(
             *("sign", *keys, "--header-size", f"{header_size:#x}", "--pad-header", "--slot-size", "0x100000"),
-            *(*options, str(folder / "in.bin"), str(folder / "out.bin")),
+            *(*options, str(folder / "in.bin"), str(folder / f"out.{suffix}")),
         )
-        return (folder / "out.bin").read_bytes()
+        return (folder / f"out.{suffix}").read_bytes()
 
 
-def verify(key: Key | RsaKey, image: bytes) -> str:
+def verify(key: AnyKey, image: bytes) -> str:
     """What `imgtool verify` prints about a good image; it raises for a bad one."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

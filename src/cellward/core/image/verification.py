@@ -15,8 +15,8 @@ class Trust:
 
     `keys` maps a key hash to its public key, or to None where, as in the ROM, only the hash is
     known and the image must carry the key. `counter` and `hardware` are not checked where None.
-    `algorithms` of SIGNATURES are those that the verifier knows: by default our module's. A key or a signature of
-    another is to it what bytes of no meaning are.
+    `algorithms`, of SIGNATURES, are those that the verifier knows: by default our module's. A key or a
+    signature of another is to it what bytes of no meaning are.
     """
 
     keys: Mapping[bytes, PublicKey | None]
