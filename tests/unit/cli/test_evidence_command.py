@@ -203,6 +203,7 @@ def test_revision_and_changes_are_git_s(checkout: Path, tmp_path: Path) -> None:
 
 def test_a_folder_in_somebody_else_s_repository_has_no_revision(checkout: Path, tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "-m", "x", "--allow-empty")
     export(checkout, "-o", tmp_path / "out")
     assert written(tmp_path / "out")["revision"] == ""
 

@@ -408,7 +408,7 @@ def test_tests_of_a_file() -> None:
     assert file_of("tests/x.py::G::test_c") == file_of("tests/x.py") == "tests/x.py"
 
 
-@pytest.mark.parametrize("source", ["def", "\0", "(" * 10_000])
+@pytest.mark.parametrize("source", ["def", "\0", "(" * 10_000, "-" * 100_000 + "1", "\ud800"])
 def test_what_is_no_python_is_refused(source: str) -> None:
     with pytest.raises(FormatRefused) as caught:
         node_ids(source, "tests/x.py")
