@@ -72,6 +72,9 @@ class Code(StrEnum):
     METADATA_EXPIRED = "metadata.expired"
     METADATA_HASH = "metadata.hash"
     METADATA_MISSING = "metadata.missing"
+    # signed documents: key register, release, approval, calibration
+    DOCUMENT_KIND = "document.kind"
+    DOCUMENT_SIGNATURE = "document.signature"
     TARGET_DELEGATION = "target.delegation"
     TARGET_VEHICLE = "target.vehicle"
     TARGET_ECU = "target.ecu"
