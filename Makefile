@@ -10,6 +10,7 @@ export PYTHON SKIP_APT
 BIN := .venv/bin
 TYPED := $(wildcard src tests bench firmware/*.py firmware/fuzz/*.py tools/*.py vectors/*.py)
 RESULTS := build/results.xml
+PYTEST_COV := $(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=95
 CAMPAIGNS := faults powercut leakage
 BENCHES := $(sort $(wildcard bench/[!_]*.py))
 
@@ -23,9 +24,12 @@ demo: setup-demo ## the whole way in a temporary directory, ending in a page of 
 
 .PHONY: test
 test: check ## everything: set-up, firmware, checks, all tests, coverage of the core, evidence
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=95 $(or $(PYTEST),--junitxml=$(RESULTS))
 ifeq ($(strip $(PYTEST)),)
-	$(BIN)/cellward evidence export --check --results $(RESULTS) -o build/evidence
+	@rm -f $(RESULTS)
+	@status=0; $(PYTEST_COV) --junitxml=$(RESULTS) || status=$$?; \
+	$(BIN)/cellward evidence export --check --results $(RESULTS) -o build/evidence && exit $$status
+else
+	$(PYTEST_COV) $(PYTEST)
 endif
 
 .PHONY: check

@@ -5,6 +5,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from cellward.cli.lab import lab
 
 ROOT = Path(__file__).parents[2]
@@ -46,17 +48,19 @@ def make_test(folder: Path, *settings: str, fails: str = "") -> tuple[int, list[
 
 
 def test_make_test_ends_with_the_evidence(tmp_path: Path) -> None:
-    status, (pytest, evidence) = make_test(tmp_path)
+    status, (tests, evidence) = make_test(tmp_path)
     assert status == 0
-    assert pytest.endswith("--junitxml=build/results.xml")
+    assert tests.endswith("--junitxml=build/results.xml")
     assert evidence == "cellward evidence export --check --results build/results.xml -o build/evidence"
 
 
-def test_make_test_fails_with_the_evidence(tmp_path: Path) -> None:
-    status, asked = make_test(tmp_path, fails="cellward")
+@pytest.mark.parametrize("fails", ["python", "cellward"])
+def test_make_test_fails_with_the_tests_or_the_evidence(tmp_path: Path, fails: str) -> None:
+    """Of tests that failed there is a page too."""
+    status, asked = make_test(tmp_path, fails=fails)
     assert (status != 0, len(asked)) == (True, 2)
 
 
 def test_some_of_the_tests_are_no_evidence(tmp_path: Path) -> None:
-    status, (pytest,) = make_test(tmp_path, "PYTEST=-k banks")
-    assert (status, pytest.endswith("-k banks")) == (0, True)
+    status, (tests,) = make_test(tmp_path, "PYTEST=-k banks")
+    assert (status, tests.endswith("-k banks")) == (0, True)
