@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cellward.adapters.modulelink import LinkModule
     from cellward.adapters.pkcs11 import Token
     from cellward.adapters.registration import RegistrationFile
+    from cellward.adapters.signlog import SigningLog
     from cellward.adapters.sql import SqliteRegistry
     from cellward.core.keys import PublicKey
     from cellward.core.metadata import Installed
@@ -47,6 +48,8 @@ __all__ = [
     "gate",
     "image_repository",
     "key_store",
+    "log_of",
+    "logged",
     "measured",
     "module_verifier",
     "read_file",
@@ -58,6 +61,7 @@ __all__ = [
     "role_signer",
     "running_module",
     "signer",
+    "signing_log",
     "tools",
     "transport",
     "wrap_for",
@@ -80,15 +84,17 @@ def role_signer(home: Home, role: Role) -> Signer:
     return key_store(home, default_token()).signer(role)
 
 
-def firmware_signer(home: Home, key: str | None) -> Signer:
-    """A firmware key by its name or PKCS#11 URI; without either, the role's own."""
+def firmware_signer(home: Home, key: str | None, subject: str = "firmware") -> Signer:
+    """A firmware key by its name or PKCS#11 URI; without either, the role's own. Every use is logged."""
     if key is None:
-        return role_signer(home, Role.FIRMWARE)
-    if key.startswith(SCHEME):
-        return signer(home, key)
-    from cellward.sign.keys import firmware_name
+        found = role_signer(home, Role.FIRMWARE)
+    elif key.startswith(SCHEME):
+        found = signer(home, key)
+    else:
+        from cellward.sign.keys import firmware_name
 
-    return key_store(home, default_token()).signer(firmware_name(key))
+        found = key_store(home, default_token()).signer(firmware_name(key))
+    return logged(home, found, Role.FIRMWARE, "image", subject)
 
 
 def firmware_keys(home: Home) -> "tuple[PublicKey, ...]":
@@ -123,6 +129,33 @@ def _token(home: Home, uri: TokenUri, *, create: bool) -> "Token":
     if create:
         embedded.create(pin_source(os.environ, uri.pin_source, embedded.make_pin))
     return Token(embedded.module(), uri, pin_source(os.environ, uri.pin_source, embedded.read_pin))
+
+
+# --- the signing log ---
+
+# Keys of people and releases. The others sign online, for each device or each day: no log could be read.
+LOGGED = frozenset({Role.ROOT, Role.TARGETS})
+
+
+def signing_log(home: Home) -> "SigningLog":
+    return log_of(home.signing_log)
+
+
+def log_of(folder: Path) -> "SigningLog":
+    """The signing log in a folder, the maker's own or a copy of it."""
+    from cellward.adapters.lock import file_lock
+    from cellward.adapters.signlog import SigningLog
+
+    return SigningLog(folder, lambda: file_lock(folder / "lock"), write_file)
+
+
+def logged(home: Home, key: Signer, role: Role, kind: str, subject: str) -> Signer:
+    """The same key; what it is to sign is in the signing log before the signature is out."""
+    from datetime import UTC, datetime
+
+    from cellward.sign.logged import LoggedSigner, Purpose
+
+    return LoggedSigner(key, signing_log(home), role, Purpose(kind, subject), lambda: datetime.now(UTC))
 
 
 # --- the battery module ---
@@ -342,7 +375,9 @@ def _signers(home: Home) -> "Callable[[str], Signer]":
 
     def find(name: str) -> Signer:
         if name not in opened:
-            opened[name] = role_signer(home, Role(name))
+            role = Role(name)
+            found = role_signer(home, role)
+            opened[name] = logged(home, found, role, "metadata", name) if role in LOGGED else found
         return opened[name]
 
     return find

@@ -67,6 +67,11 @@ class Home:
         return self.root / "ca"
 
     @property
+    def signing_log(self) -> Path:
+        """What was given to a key to sign, as a C2SP tlog; its lock and journal beside it."""
+        return self.root / "signing-log"
+
+    @property
     def image_lock(self) -> Path:
         """Held by whoever writes the Image repository."""
         return self.root / "images.lock"

@@ -244,7 +244,8 @@ def _signed(
 
     label, key_tlv, encrypted = request.label, KeyTlv(request.key_tlv), request.encrypt
     if isinstance(way, ByToken):
-        signer = bootstrap.firmware_signer(home, way.key)
+        subject = f"{label.stage} {label.version} for {label.hardware.name}, security counter {label.counter}"
+        signer = bootstrap.firmware_signer(home, way.key, subject)
         return sign_image(read, label, signer, key_tlv, encrypted=encrypted), signer.uri
     from cellward.cli.keyfiles import read_key
     from cellward.sign.external import MAX_SIGNATURE, read_signature

@@ -122,7 +122,8 @@ def revoke_slot(
     from cellward.sign.revocation import revoke
 
     digest = key_hash(key)
-    root = bootstrap.key_store(home, token).signer(Role.ROOT)
+    key_of_root = bootstrap.key_store(home, token).signer(Role.ROOT)
+    root = bootstrap.logged(home, key_of_root, Role.ROOT, "revocation", f"slot key {digest.hex()}")
     known = quorum(root_threshold, root_keys) if root_keys else Quorum.of(1, (root.public_key,))
     bootstrap.write_file(output, revoke(root, known, digest))
     click.echo(f"wrote {output}: revokes key {digest.hex()[:16]}")

@@ -173,6 +173,17 @@ class Code(StrEnum):
     REPORT_REPLAYED = "report.replayed"
     REPORT_ECU = "report.ecu"
     VEHICLE_UNKNOWN = "vehicle.unknown"
+    # signing log
+    LOG_FORMAT = "log.format"
+    LOG_DAMAGED = "log.damaged"
+    LOG_TILE = "log.tile"
+    LOG_ENTRY = "log.entry"
+    LOG_TRUNCATED = "log.truncated"
+    LOG_CHECKPOINT = "log.checkpoint"
+    LOG_ORIGIN = "log.origin"
+    LOG_SIGNATURE = "log.signature"
+    LOG_PROOF = "log.proof"
+    LOG_MISSING = "log.missing"
     # storage
     STORAGE_FULL = "storage.full"
     STORAGE_FAILED = "storage.failed"
