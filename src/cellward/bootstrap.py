@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from cellward.adapters.modulelink import LinkModule
     from cellward.adapters.pkcs11 import Token
     from cellward.adapters.registration import RegistrationFile
-    from cellward.adapters.signlog import SigningLog
     from cellward.adapters.sql import SqliteRegistry
     from cellward.core.keys import PublicKey
     from cellward.core.metadata import Installed
     from cellward.core.registration import Registration
     from cellward.ports.checkout import Checkout
     from cellward.ports.verifier import DeviceVerifier
+    from cellward.ports.signinglog import SigningLog
     from cellward.publish.director import Director
     from cellward.publish.gate import Gate
     from cellward.publish.images import ImageRepository
@@ -134,7 +134,7 @@ def _token(home: Home, uri: TokenUri, *, create: bool) -> "Token":
 # --- the signing log ---
 
 # Keys of people and releases. The others sign online, for each device or each day: no log could be read.
-LOGGED = frozenset({Role.ROOT, Role.TARGETS})
+LOGGED = frozenset({Role.ROOT, Role.FIRMWARE, Role.CALIBRATION, Role.RELEASE, Role.TARGETS})
 
 
 def signing_log(home: Home) -> "SigningLog":
@@ -144,9 +144,9 @@ def signing_log(home: Home) -> "SigningLog":
 def log_of(folder: Path) -> "SigningLog":
     """The signing log in a folder, the maker's own or a copy of it."""
     from cellward.adapters.lock import file_lock
-    from cellward.adapters.signlog import SigningLog
+    from cellward.adapters.signlog import FolderLog
 
-    return SigningLog(folder, lambda: file_lock(folder / "lock"), write_file)
+    return FolderLog(folder, lambda: file_lock(folder / "lock"), write_file)
 
 
 def logged(home: Home, key: Signer, role: Role, kind: str, subject: str) -> Signer:

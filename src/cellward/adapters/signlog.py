@@ -37,7 +37,7 @@ Lock = Callable[[], AbstractContextManager[None]]
 Write = Callable[[Path, bytes], None]
 
 
-class SigningLog:
+class FolderLog:
     """One for each process. `write` replaces a file durably, `lock` keeps other processes out."""
 
     def __init__(self, folder: Path, lock: Lock, write: Write) -> None:
@@ -181,7 +181,7 @@ class SigningLog:
         return _read(self.folder / "checkpoint")
 
     def snapshot(self) -> "Snapshot":
-        """The log at this moment. Raises Unavailable (log.missing) where there is none."""
+        """See ports.signinglog."""
         data = _read(self._journal)
         if data is not None:
             return Snapshot(self.folder, journals.decode(data, str(self._journal)))
@@ -192,10 +192,7 @@ class SigningLog:
         )
 
     def published(self, size: int) -> "Snapshot":
-        """A copy of the static files alone, as an auditor may have it, up to a checkpoint's size.
-
-        Raises TrustRefused (log.truncated), FormatRefused (log.format).
-        """
+        """See ports.signinglog."""
         from cellward.core.log.tiles import Tile, decode_bundle
 
         start, rest = size - size % _BUNDLE, size % _BUNDLE
@@ -249,7 +246,7 @@ class Snapshot:
         return decode_bundle(data, path)
 
     def entry(self, index: int) -> bytes:
-        """Raises Unavailable (log.missing) past the end, TrustRefused (log.truncated)."""
+        """See ports.signinglog."""
         found = self.bundle(index // _BUNDLE) if 0 <= index < self.size else ()
         if index % _BUNDLE >= len(found):
             raise Unavailable(
@@ -258,7 +255,7 @@ class Snapshot:
         return found[index % _BUNDLE]
 
     def tree(self, size: int) -> "TileTree":
-        """The tree at this size or an earlier one."""
+        """See ports.signinglog."""
         from cellward.core.log.tiles import TileTree
 
         return TileTree(size, self._newest)

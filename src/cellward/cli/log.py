@@ -16,11 +16,11 @@ from cellward.core.keys import PublicKey
 from cellward.ports.signer import Role
 
 if TYPE_CHECKING:
-    from cellward.adapters.signlog import SigningLog, Snapshot
     from cellward.core.log.audit import Audited
     from cellward.core.log.checkpoint import Checkpoint
     from cellward.core.log.entry import Entry
     from cellward.core.log.note import NoteKey
+    from cellward.ports.signinglog import LogSnapshot, SigningLog
 
 LONG = 20_000  # entries: from here on a bar shows how far it is
 MAX_KEY = 4096
@@ -153,7 +153,7 @@ def _open(home: Home, folder: Path | None) -> "SigningLog":
     return bootstrap.log_of(folder) if folder is not None else bootstrap.signing_log(home)
 
 
-def _snapshot(opened: "SigningLog", head: "Checkpoint | None", *, copied: bool) -> "Snapshot":
+def _snapshot(opened: "SigningLog", head: "Checkpoint | None", *, copied: bool) -> "LogSnapshot":
     """A copy may be of the static files alone, as a web server has them: then up to its checkpoint."""
     if copied and head is not None and not (opened.folder / "journal").exists():
         return opened.published(head.size)
@@ -202,7 +202,7 @@ def _require_one_log(heads: "dict[str, Checkpoint]") -> None:
         )
 
 
-def _find(snapshot: "Snapshot", digest: str) -> int:
+def _find(snapshot: "LogSnapshot", digest: str) -> int:
     from cellward.core.log.audit import find
 
     with _progress(snapshot.size, "searching") as progress:
@@ -229,7 +229,7 @@ def _covering(
     return seal(opened, bootstrap.role_signer(home, Role.LOG))
 
 
-def _entries(snapshot: "Snapshot", first: int) -> "Iterator[tuple[int, Entry]]":
+def _entries(snapshot: "LogSnapshot", first: int) -> "Iterator[tuple[int, Entry]]":
     from cellward.core.log.entry import decode
 
     for index in range(first, snapshot.size):
@@ -247,17 +247,13 @@ def _print(rows: "list[tuple[int, Entry]]") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        "entry", "time (UTC)", "for", "key", "signed", "subject", box=box.SIMPLE_HEAD, pad_edge=False
-    )
+    table = Table("entry", "time (UTC)", "key", "signed", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for index, entry in rows:
         table.add_row(
             f"{index}",
-            entry.time.strftime("%Y-%m-%d %H:%M:%S"),
-            entry.kind,
-            f"{entry.role}\n{entry.key[:16]}",
-            f"{entry.algorithm}\n{entry.signed.removeprefix('sha256:')[:16]}",
-            Text(entry.subject),
+            entry.time.strftime("%Y-%m-%d\n%H:%M:%S"),
+            f"{entry.role}\n{entry.key[:12]}",
+            Text(f"{entry.subject}\n{entry.kind}, {entry.algorithm} {entry.signed[:20]}…"),
         )
     Console().print(table)
 

@@ -7,12 +7,12 @@ from cellward.core.log import checkpoint
 from cellward.core.log.checkpoint import Checkpoint
 from cellward.core.log.merkle import verify_consistency
 from cellward.ports.signer import Signer
-from cellward.ports.signinglog import Head, SealedLog
+from cellward.ports.signinglog import Head, SigningLog
 
 _SUBJECT = "checkpoint of the signing log"
 
 
-def seal(log: SealedLog, signer: Signer, origin: str | None = None) -> bytes:
+def seal(log: SigningLog, signer: Signer, origin: str | None = None) -> bytes:
     """A checkpoint of everything in the log, stored in it. `origin` names the log at its first.
 
     Raises PolicyRefused (log.origin), TrustRefused (log.*) where the log is not what was signed before.

@@ -25,7 +25,7 @@ class NoteKey:
     public_key: PublicKey
 
     def __post_init__(self) -> None:
-        self.public_key.require(Algorithm.ED25519, "key of the signing log")
+        self.public_key.require([Algorithm.ED25519], "key of the signing log")
         require_name(self.name, "key of the signing log")
 
     @classmethod
