@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from cellward.core.metadata import Installed
     from cellward.core.registration import Registration
     from cellward.ports.checkout import Checkout
-    from cellward.ports.verifier import DeviceVerifier
     from cellward.ports.signinglog import SigningLog
+    from cellward.ports.verifier import DeviceVerifier
     from cellward.publish.director import Director
     from cellward.publish.gate import Gate
     from cellward.publish.images import ImageRepository
