@@ -75,6 +75,13 @@ class Code(StrEnum):
     # signed documents: key register, release, approval, calibration
     DOCUMENT_KIND = "document.kind"
     DOCUMENT_SIGNATURE = "document.signature"
+    RELEASE_FILE = "release.file"
+    RELEASE_KEYS = "release.keys"
+    RELEASE_OTHER = "release.other"
+    RELEASE_PART = "release.part"
+    RELEASE_APPROVAL = "release.approval"
+    RELEASE_WITHDRAWN = "release.withdrawn"
+    RELEASE_SBOM = "release.sbom"
     TARGET_DELEGATION = "target.delegation"
     TARGET_VEHICLE = "target.vehicle"
     TARGET_ECU = "target.ecu"

@@ -161,6 +161,12 @@ class Fields:
             refuse(self.what, f"{name!r} from {low} to {high}", f"{value}")
         return value
 
+    def boolean(self, name: str) -> bool:
+        value = self.value(name)
+        if not isinstance(value, bool):
+            refuse(self.what, f"true or false in {name!r}", type(value).__name__)
+        return value
+
     def time(self, name: str) -> datetime:
         return parse_time(self.text(name), f"{self.what} {name}")
 

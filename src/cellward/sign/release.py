@@ -1,0 +1,39 @@
+"""Who makes a release, who approves it, who takes it back: each with a key in a token."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from cellward.core import release as releases
+from cellward.core.errors import Code, PolicyRefused
+from cellward.core.release import Release
+from cellward.ports.signer import Signer
+from cellward.sign.documents import sign_document
+
+
+def sign_release(release: Release, signers: Sequence[Signer]) -> bytes:
+    """The release, signed by all of them: one in a token, and at will one with a post-quantum key.
+
+    Raises PolicyRefused (release.keys), FormatRefused (metadata.format), Unavailable (token.*).
+    """
+    made = release.to_sign(signer.public_key for signer in signers)
+    for signer in signers:
+        made = sign_document(made, signer)
+    data = made.encode()
+    releases.verify(data, [signer.public_key for signer in signers])
+    return data
+
+
+def approve(release: Release, signer: Signer, approver: str, statement: str, now: datetime) -> bytes:
+    """Raises PolicyRefused (release.approval) for a key that made the release: four eyes, not two."""
+    if signer.public_key.fingerprint in release.keys:
+        raise PolicyRefused(
+            Code.RELEASE_APPROVAL,
+            f"release {release.name}",
+            expected="the key of another person than who made it",
+            found=f"key {signer.public_key.fingerprint[:16]}, which signed it",
+        )
+    return sign_document(releases.approval(release, approver, statement, now), signer).encode()
+
+
+def withdraw(release: Release, signer: Signer, reason: str, now: datetime) -> bytes:
+    return sign_document(releases.withdrawal(release, reason, now), signer).encode()
