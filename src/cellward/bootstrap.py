@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cellward.adapters.pkcs11 import Token
     from cellward.adapters.registration import RegistrationFile
     from cellward.adapters.sql import SqliteRegistry
+    from cellward.core.image import Version
     from cellward.core.keys import PublicKey
     from cellward.core.metadata import Installed
     from cellward.core.registration import Registration
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cellward.publish.director import Director
     from cellward.publish.gate import Gate
     from cellward.publish.images import ImageRepository
+    from cellward.publish.releases import Released, ReleaseGate
     from cellward.rollout.measured import Measured
     from cellward.server.device_api import Repositories
     from cellward.server.serve import Authorities
@@ -57,6 +59,8 @@ __all__ = [
     "registration",
     "registration_file",
     "registry",
+    "release_gate",
+    "released",
     "repositories",
     "role_signer",
     "running_module",
@@ -258,6 +262,31 @@ def gate(home: Home) -> "Gate":
 
     keys = frozenset(key.key_hash for key in firmware_keys(home))
     return Gate(keys, Pair(module_verifier()))
+
+
+def released(home: Home) -> "Released":
+    from cellward.publish.releases import Released
+
+    return Released(DirectoryStore(home.releases))
+
+
+def release_gate(home: Home) -> "ReleaseGate":
+    """What a release must pass, against what is published. Raises as `gate`."""
+    from cellward.publish.releases import ReleaseGate
+    from cellward.sign.wrapping import content_key
+
+    held = content_keys(home)
+    return ReleaseGate(
+        gate(home),
+        image_repository(home).targets(),
+        released(home).all(),
+        _read_calibration,
+        lambda data: content_key(data, held),
+    )
+
+
+def _read_calibration(data: bytes, what: str) -> "tuple[str, Version, int]":
+    raise PolicyRefused(Code.RELEASE_PART, what, expected="images", found="a calibration")
 
 
 def module_verifier() -> "DeviceVerifier":

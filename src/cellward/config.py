@@ -57,6 +57,11 @@ class Home:
         return self.root / "modules"
 
     @property
+    def releases(self) -> Path:
+        """What was published as a release, and what was withdrawn: a folder each, by the release's hash."""
+        return self.root / "releases"
+
+    @property
     def measured(self) -> Path:
         """Each module's newest boot records that were authentic."""
         return self.root / "measured"

@@ -51,23 +51,55 @@ def init(home: Home, as_json: bool) -> None:
 
 
 @repo.command()
-@click.argument(
-    "images", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="IMG..."
+@click.argument("images", nargs=-1, type=click.Path(path_type=Path, dir_okay=False), metavar="IMG...")
+@click.option(
+    "--release",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Publish this release's images instead: checked, approved, not withdrawn.",
+)
+@click.option(
+    "--release-key",
+    "release_keys",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="PEM of a key that releases are signed with.  [default: the token's]",
+)
+@click.option(
+    "--approver",
+    "approvers",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="PEM of somebody who may approve a release; may be repeated.",
 )
 @_json
 @click.pass_obj
-def publish(home: Home, images: tuple[Path, ...], as_json: bool) -> None:
+def publish(
+    home: Home,
+    images: tuple[Path, ...],
+    folder: Path | None,
+    release_keys: tuple[Path, ...],
+    approvers: tuple[Path, ...],
+    as_json: bool,
+) -> None:
     """Publish signed images, all of them in one new version or, if one is refused, none.
 
     The gate asks two verifiers, Python's and the module's own ROM (which needs cellward[module]): both
     must take the image. It refuses a counter below the highest published one, and other bytes under a
     published name.
     """
-    repository = bootstrap.image_repository(home)
-    files = {str(path): bootstrap.read_file(path, MAX_IMAGE_SIZE) for path in images}
-    gate = bootstrap.gate(home)
-    held = bootstrap.content_keys(home)
-    targets = repository.publish(files, gate, _now(), lambda data: content_key(data, held))
+    if bool(images) == (folder is not None):
+        raise click.UsageError("name images, or a release")
+    if folder is not None:
+        from cellward.cli.release import publish_release
+
+        targets = publish_release(home, folder, release_keys, approvers)
+    else:
+        files = {str(path): bootstrap.read_file(path, MAX_IMAGE_SIZE) for path in images}
+        held = bootstrap.content_keys(home)
+        targets = bootstrap.image_repository(home).publish(
+            files, bootstrap.gate(home), _now(), lambda data: content_key(data, held)
+        )
     if as_json:
         click.echo(json.dumps([_facts(target) for target in targets], indent=2))
         return
@@ -115,6 +147,7 @@ def assign(home: Home, vehicle: str, targets: tuple[str, ...], as_json: bool) ->
     from cellward.rollout.orders import order
 
     wanted = _published(bootstrap.image_repository(home).targets(), targets)
+    bootstrap.released(home).check_not_withdrawn(wanted)
     with bootstrap.registry(home) as held:
         orders = order(
             held, vehicle, wanted, lambda target, serial: bootstrap.wrap_for(home, target.sha256, serial)

@@ -30,6 +30,7 @@ MAX_KEYS = 4
 MAX_FILE_SIZE = 64 * 1024 * 1024
 CALIBRATION = "calibration"
 RELEASE, APPROVAL, WITHDRAWAL = "release", "approval", "withdrawal"
+RELEASE_FILE, WITHDRAWAL_FILE, APPROVALS = "release.json", "withdrawal.json", "approvals"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}", re.ASCII)
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", re.ASCII)
 _HARDWARE = re.compile("|".join(map(re.escape, HARDWARE)))
@@ -246,6 +247,11 @@ def check_approved(release: Release, approvals: Sequence[Approval], least: int, 
             found=f"{len(others)}" + (f", and {own} by its own key" if own else ""),
             advice="let another person run `cellward release approve` with their own token",
         )
+
+
+def approval_file(key: PublicKey) -> str:
+    """Where a release's folder keeps the approval by this key."""
+    return f"{APPROVALS}/{key.fingerprint}.json"
 
 
 def _about(release: Release, at: datetime) -> dict[str, object]:

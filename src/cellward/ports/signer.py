@@ -14,6 +14,7 @@ class Role(StrEnum):
     FIRMWARE = "firmware"
     CALIBRATION = "calibration"
     RELEASE = "release"
+    APPROVAL = "approval"
     TARGETS = "targets"
     SNAPSHOT = "snapshot"
     TIMESTAMP = "timestamp"
@@ -22,6 +23,11 @@ class Role(StrEnum):
     SERVER_CA = "server-ca"
     TIME = "time"
     LOG = "log"
+
+    @property
+    def personal(self) -> bool:
+        """Of people, each with a token of their own: the maker's token must not hold it too (four eyes)."""
+        return self is Role.APPROVAL
 
     @property
     def algorithm(self) -> Algorithm:

@@ -23,6 +23,7 @@ from cellward.core import image, wire
 from cellward.core.errors import Code, FormatRefused, PolicyRefused, TrustRefused
 from cellward.core.image import Flag, Image, Tlv, Version
 from cellward.core.image.encryption import decrypt
+from cellward.core.image.place import place
 from cellward.core.metadata import Target, target_name
 from cellward.core.slots import COUNTER_MAX, ERASED, HARDWARE, Hardware, Region, Stage
 from cellward.ports.verifier import DeviceVerifier
@@ -57,7 +58,7 @@ class Gate:
             if target.sha256 == sha256:
                 return target
         decoded = image.decode(data, what)  # 2
-        hardware, stage = _place(decoded, what)  # 3
+        hardware, stage = place(decoded, what)  # 3
         self._check_stage_of_key(decoded, what)  # 4
         highest = max(
             (t.release_counter for t in published if t.stage == stage and hardware.name in t.hardware_ids),
@@ -109,20 +110,6 @@ def _opened(decoded: Image, content_key: bytes | None, what: str) -> Image:
             advice="publish from the data directory that `cellward image sign --encrypt` used",
         )
     return image.decode(decrypt(decoded.data, content_key, what), what)
-
-
-def _place(decoded: Image, what: str) -> tuple[Hardware, Stage]:
-    for hardware in HARDWARE.values():
-        for stage in Stage:
-            if decoded.hardware == (hardware.vendor_id, hardware.class_id(stage)):
-                return hardware, stage
-    _, klass = decoded.hardware
-    raise TrustRefused(
-        Code.IMAGE_HARDWARE,
-        what,
-        expected=f"vendor and class of {', '.join(HARDWARE)}, loader or app",
-        found=f"class {klass.hex()[:8]}" if klass else "no class",
-    )
 
 
 def _check_counter(counter: int, what: str) -> None:

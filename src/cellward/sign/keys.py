@@ -26,11 +26,13 @@ class RoleKey:
 
 
 def init_roles(store: KeyStore) -> Iterator[RoleKey]:
-    """A key for every role, one after the other: a run that was cut short is taken up again.
+    """A key for every role but people's, one after the other: a run that was cut short is taken up again.
 
     Raises PolicyRefused (key.exportable) for a key that the token would give away, whoever made it.
     """
     for role in Role:
+        if role.personal:
+            continue
         held = store.find(role)
         key = held or _create(store, role)
         _require_confined(key)

@@ -1,0 +1,298 @@
+"""`cellward release`: what belongs together, who made it, who approved it."""
+
+import json
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cellward import bootstrap
+from cellward.cli.keyfiles import read_key
+from cellward.config import Home
+from cellward.core import release as releases
+from cellward.core.errors import Code, FormatRefused
+from cellward.core.image import Version, decode
+from cellward.core.image.place import place
+from cellward.core.keys import PublicKey
+from cellward.core.release import File, Part, Release, Requirement
+from cellward.core.slots import Stage
+from cellward.ports.signer import Role
+
+if TYPE_CHECKING:
+    from cellward.core.metadata import Target
+    from cellward.publish.releases import Folder
+
+_file = click.Path(readable=False, dir_okay=False, path_type=Path)
+_folder = click.Path(file_okay=False, path_type=Path)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_release_keys = click.option(
+    "--release-key",
+    "release_keys",
+    multiple=True,
+    type=_file,
+    help="PEM of a key that releases are signed with; may be repeated.  [default: the token's]",
+)
+_approvers = click.option(
+    "--approver",
+    "approvers",
+    multiple=True,
+    type=_file,
+    help="PEM of somebody who may approve; may be repeated.",
+)
+_REQUIREMENT = re.compile(r"([a-z0-9-]+):([a-z]+) needs ([a-z]+)>=(\S+)", re.ASCII)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+@click.group()
+def release() -> None:
+    """Make a release of images and calibrations, check it, let somebody else approve it, withdraw it."""
+
+
+@release.command()
+@click.argument("name")
+@click.option("--image", "images", multiple=True, type=_file, help="Signed image; may be repeated.")
+@click.option("--notes", required=True, type=_file, help="Release notes.")
+@click.option("--sbom", required=True, type=_file, help="CycloneDX in JSON, with each image's SHA-256.")
+@click.option("--safety-impact", help="What the release changes about safety.")
+@click.option("--no-safety-impact", is_flag=True, help="The assessment found none.")
+@click.option("--security-fix", is_flag=True, help="It mends a vulnerability: its counters must rise.")
+@click.option(
+    "--require", "requires", multiple=True, help="'HARDWARE:OF needs NAME>=VERSION'; may be repeated."
+)
+@click.option("--key", help="PKCS#11 URI of the release key.  [default: the token's release key]")
+@click.option("--post-quantum", help="URI of an ML-DSA key that signs it too.")
+@click.option("-o", "--output", required=True, type=_folder, help="Folder to make.")
+@_json
+@click.pass_obj
+def create(
+    home: Home,
+    name: str,
+    images: tuple[Path, ...],
+    notes: Path,
+    sbom: Path,
+    safety_impact: str | None,
+    no_safety_impact: bool,
+    security_fix: bool,
+    requires: tuple[str, ...],
+    key: str | None,
+    post_quantum: str | None,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Make the folder of release NAME: copies of its files, and release.json, signed over their hashes."""
+    from cellward.sign.release import sign_release
+
+    if (safety_impact is None) != no_safety_impact:
+        raise click.UsageError("say --safety-impact TEXT, or --no-safety-impact")
+    files = {path: bootstrap.read_file(path, releases.MAX_FILE_SIZE) for path in (*images, notes, sbom)}
+    made = Release(
+        name=name,
+        created=_now(),
+        security_fix=security_fix,
+        safety_impact=safety_impact or "",
+        parts=tuple(_part(path, files[path]) for path in images),
+        notes=File.of(notes.name, files[notes]),
+        sbom=File.of(sbom.name, files[sbom]),
+        requires=tuple(_requirement(text) for text in requires),
+    )
+    signers = [bootstrap.signer(home, key) if key else bootstrap.role_signer(home, Role.RELEASE)]
+    signers += [bootstrap.signer(home, post_quantum)] if post_quantum else []
+    data = sign_release(made, signers)
+    folder = bootstrap.DirectoryStore(output)
+    for path, content in files.items():
+        folder.write_once(path.name, content)
+    folder.write_once(releases.RELEASE_FILE, data)
+    _show(releases.decode(data), as_json)
+
+
+def _part(path: Path, data: bytes) -> Part:
+    decoded = decode(data, str(path))
+    hardware, stage = place(decoded, str(path))
+    return Part(File.of(path.name, data), hardware.name, stage.value, decoded.version, decoded.counter or 0)
+
+
+def _requirement(text: str) -> Requirement:
+    match = _REQUIREMENT.fullmatch(text)
+    if match is None:
+        raise FormatRefused(
+            Code.CONFIG,
+            f"--require {text!r}",
+            expected="'HARDWARE:OF needs NAME>=VERSION', as in 'bms-m33:app needs calibration>=2.0.0'",
+            found="another form",
+        )
+    hardware, of, name, version = match.groups()
+    return Requirement(hardware, of, name, Version.parse(version))
+
+
+@release.command()
+@click.argument("folder", type=_folder)
+@_release_keys
+@_json
+@click.pass_obj
+def show(home: Home, folder: Path, release_keys: tuple[Path, ...], as_json: bool) -> None:
+    """What release.json in FOLDER says, if its signatures are good."""
+    _show(_open(folder).release(_trusted(home, release_keys)), as_json)
+
+
+@release.command()
+@click.argument("folder", type=_folder)
+@_release_keys
+@_approvers
+@_json
+@click.pass_obj
+def check(
+    home: Home, folder: Path, release_keys: tuple[Path, ...], approvers: tuple[Path, ...], as_json: bool
+) -> None:
+    """Hold everything in FOLDER against what a device would say of it, and against what is published.
+
+    Signatures, files, images (by both verifiers), counters, calibrations, requirements, SBOM. Approvals are
+    looked at where --approver says who may give one. Nothing is published.
+    """
+    from cellward.publish.releases import check_not_withdrawn
+
+    opened, keys = _open(folder), _trusted(home, release_keys)
+    found = opened.release(keys)
+    check_not_withdrawn(found, opened.withdrawal(found, keys))
+    files = opened.files(found)
+    targets = bootstrap.release_gate(home).check(found, files)
+    approvals = opened.approvals(found, [read_key(path) for path in approvers]) if approvers else ()
+    passed = [
+        f"{len(found.keys)} signatures" if len(found.keys) > 1 else "signature",
+        f"{len(files)} files",
+        *(f"{target.name}: both verifiers" for target in targets),
+        "counters" + (" (a security fix: higher than before)" if found.security_fix else ""),
+        f"{len(found.requires)} requirements" if found.requires else "requirements: none of its own",
+        "SBOM: a component for every image",
+    ]
+    if approvers:
+        releases.check_approved(found, approvals, 1, f"release {found.name}")
+        passed.append("approved by " + ", ".join(approval.approver for approval in approvals))
+    if as_json:
+        click.echo(json.dumps({"release": found.name, "id": found.id, "passed": passed}, indent=2))
+        return
+    click.echo(f"release {found.name} ({found.id[:16]}) may be published" + _unapproved(approvers))
+    click.echo("\n".join(f"  ✓ {line}" for line in passed))
+
+
+def _unapproved(approvers: tuple[Path, ...]) -> str:
+    return "" if approvers else " once somebody else has approved it (not looked at: --approver)"
+
+
+@release.command()
+@click.argument("folder", type=_folder)
+@click.option("--key", required=True, help="PKCS#11 URI of the approver's own key.")
+@click.option("--name", "approver", required=True, help="Who approves.")
+@click.option("--statement", default="", help="What was looked at.")
+@_release_keys
+@click.pass_obj
+def approve(
+    home: Home, folder: Path, key: str, approver: str, statement: str, release_keys: tuple[Path, ...]
+) -> None:
+    """Approve the release in FOLDER, with a key in a token of one's own: not one that made the release.
+
+    The files are held against the release first: what is approved is these bytes.
+    """
+    from cellward.sign.release import approve as sign_approval
+
+    opened = _open(folder)
+    found = opened.release(_trusted(home, release_keys))
+    opened.files(found)
+    signer = bootstrap.signer(home, key)
+    data = sign_approval(found, signer, approver, statement, _now())
+    name = releases.approval_file(signer.public_key)
+    opened.store.write(name, data)
+    click.echo(f"{approver} approves release {found.name} ({found.id[:16]}): {name}")
+
+
+@release.command()
+@click.argument("folder", type=_folder)
+@click.option("--reason", required=True, help="Why it is not to be given out any more.")
+@click.option("--key", help="PKCS#11 URI of the release key.  [default: the token's release key]")
+@_release_keys
+@click.pass_obj
+def withdraw(home: Home, folder: Path, reason: str, key: str | None, release_keys: tuple[Path, ...]) -> None:
+    """Take a release back: from now on it is neither published nor ordered. There is no way to undo it.
+
+    What vehicles have been ordered already stays ordered: order something else for them.
+    """
+    from cellward.sign.release import withdraw as sign_withdrawal
+
+    opened = _open(folder)
+    found = opened.release(_trusted(home, release_keys))
+    signer = bootstrap.signer(home, key) if key else bootstrap.role_signer(home, Role.RELEASE)
+    data = sign_withdrawal(found, signer, reason, _now())
+    bootstrap.released(home).withdraw(found, data)
+    opened.store.write_once(releases.WITHDRAWAL_FILE, data)
+    click.echo(f"release {found.name} ({found.id[:16]}) is withdrawn: {reason}")
+
+
+def _open(folder: Path) -> "Folder":
+    from cellward.publish.releases import Folder
+
+    return Folder(bootstrap.DirectoryStore(folder))
+
+
+def _trusted(home: Home, paths: Iterable[Path]) -> list[PublicKey]:
+    """Raises key.*, token.* for the token's, where none is given."""
+    given = [read_key(path) for path in paths]
+    return given or [bootstrap.role_signer(home, Role.RELEASE).public_key]
+
+
+def _show(found: Release, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_facts(found), indent=2))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("part", "counter", "bytes", "sha256", box=box.SIMPLE_HEAD, pad_edge=False)
+    for part in found.parts:
+        size = f"{part.file.length:,}"
+        table.add_row(
+            f"[bold]{part.title}[/]\n{part.file.name}", str(part.counter), size, part.file.sha256[:16]
+        )
+    Console().print(table)
+    for need in found.requires:
+        click.echo(f"{need.hardware} {need.of} needs {need.name} {need.at_least} or later")
+    fix = "mends a vulnerability" if found.security_fix else "no security fix"
+    click.echo(f"release {found.name}, {found.created:%Y-%m-%d %H:%M} UTC, {fix}")
+    click.echo(f"  id       {found.id}")
+    click.echo(f"  safety   {found.safety_impact or 'no impact'}")
+    click.echo(f"  beside   {found.notes.name}, {found.sbom.name}")
+    click.echo("\n".join(f"  signed   {key}" for key in found.keys))
+
+
+def _facts(found: Release) -> dict[str, object]:
+    return {"id": found.id, **json.loads(found.encoded)}
+
+
+def publish_release(
+    home: Home, folder: Path, release_keys: tuple[Path, ...], approvers: tuple[Path, ...]
+) -> "tuple[Target, ...]":
+    """For `cellward repo publish --release`: everything is checked again, then all of it or nothing goes out.
+
+    Raises what `release check` raises, and PolicyRefused (release.approval).
+    """
+    from cellward.publish.releases import check_not_withdrawn
+    from cellward.sign.wrapping import content_key
+
+    opened, keys = _open(folder), _trusted(home, release_keys)
+    found = opened.release(keys)
+    check_not_withdrawn(found, opened.withdrawal(found, keys))
+    approvals = opened.approvals(found, [read_key(path) for path in approvers]) if approvers else ()
+    releases.check_approved(found, approvals, 1, f"release {found.name}")
+    files, gate = opened.files(found), bootstrap.release_gate(home)
+    gate.check(found, files)
+    images = {part.file.name: files[part.file.name] for part in found.parts if part.stage in list(Stage)}
+    held = bootstrap.content_keys(home)
+    bootstrap.released(home).add(found, opened)
+    return bootstrap.image_repository(home).publish(
+        images, gate.gate, _now(), lambda data: content_key(data, held)
+    )
