@@ -15,7 +15,7 @@ from cellward.core.errors import (
     TrustRefused,
     Unavailable,
 )
-from cellward.core.image import Entry, Image, KeyFormat, Tlv, Unsigned, Version, decode
+from cellward.core.image import Entry, Image, KeyTlv, Tlv, Unsigned, Version, decode
 from cellward.core.image.encryption import encrypt
 from cellward.core.slots import COUNTER_MAX, HARDWARE, Hardware, Region, Stage
 from cellward.ports.verifier import Accepted
@@ -252,22 +252,28 @@ def test_the_module_is_asked_about_the_plaintext(keys: Keys) -> None:
     assert asked == [plain]
 
 
+def unsigned_again(body: bytes) -> Unsigned:
+    decoded = decode(body)
+    end = decoded.header_size + decoded.payload_size
+    return Unsigned(body[: decoded.header_size], decoded.payload, body[end : decoded.signed_size])
+
+
 def test_a_hash_alone_names_a_key_that_the_module_does_not_have(keys: Keys) -> None:
     """The maker holds the whole key, the fuses only its hash."""
     hand, body = keys("firmware"), signed_image(keys)
-    unsigned = Unsigned(decode(body).data[: decode(body).signed_size])
-    data = unsigned.signed(hand.public_key, hand.sign(unsigned.digest), KeyFormat.HASH)
+    unsigned = unsigned_again(body)
+    data = unsigned.signed(hand.public_key, hand.sign(unsigned.digest), KeyTlv.HASH)
     assert refusal(keys, data) is Code.IMAGE_NO_SIGNATURE
 
 
 # Keys of another stage, configuration, and what a release asks ----------------------------------------
 
 
-@pytest.mark.parametrize("fmt", list(KeyFormat))
-def test_a_development_key_is_called_one(keys: Keys, fmt: KeyFormat) -> None:
+@pytest.mark.parametrize("fmt", list(KeyTlv))
+def test_a_development_key_is_called_one(keys: Keys, fmt: KeyTlv) -> None:
     bench, body = Keys(), signed_image(keys)
     hand = bench("firmware")
-    unsigned = Unsigned(decode(body).data[: decode(body).signed_size])
+    unsigned = unsigned_again(body)
     data = unsigned.signed(hand.public_key, hand.sign(unsigned.digest), fmt)
     for held in (gate(keys).keys, {*gate(keys).keys, hand.public_key.key_hash}):
         judge = replace(gate(keys), keys=held, development=[hand.public_key.key_hash])
