@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from cellward.core.image import HEADER_SIZE, MAGIC, Entry, Flag, Image, Tlv
+from cellward.core.image import HEADER_SIZE, MAGIC, Dependency, Entry, Flag, Image, Tlv
+from cellward.core.image.protected import DEPENDENCY_SIZE, software_type
 from cellward.core.slots import HARDWARE, Stage
 
 MEANINGS: dict[int, str] = {
@@ -123,8 +124,13 @@ def _meaning(entry: Entry) -> str:
 def _value(entry: Entry) -> str:
     if entry.type == Tlv.SECURITY_COUNTER:
         return str(int.from_bytes(entry.value, "little"))
+    if entry.type == Tlv.DEPENDENCY and len(entry.value) == DEPENDENCY_SIZE:
+        needed = Dependency.decode(entry.value)
+        return f"image {needed.image}, {needed.version} or later"
     names = {hw.vendor_id: hw.vendor for hw in HARDWARE.values()}
     names |= {hw.class_id(stage): f"{hw.name}/{stage}" for hw in HARDWARE.values() for stage in Stage}
     known = names.get(entry.value, "") if entry.type in (Tlv.UUID_VENDOR, Tlv.UUID_CLASS) else ""
+    if entry.type == Tlv.BOOT_RECORD:
+        known = software_type(entry.value) or "not as MCUboot reads it"
     shown = entry.value.hex() if len(entry.value) <= SHOWN else f"{entry.value[:SHOWN].hex()}…"
     return f"{known} {shown}".strip()

@@ -200,8 +200,7 @@ def sign(home: Home, /, **options: Any) -> None:
     else:
         made, by = _signed(home, request, read, way)
         said = _facts(read, made, by) | {"output": _write(home, request, made, way.output)}
-        headline = f"signed {label.stage} {label.version} for {request.hardware}"
-        headline += f", security counter {label.counter}"
+        headline = f"signed {label.subject}"
     _tell(headline, said, request.as_json)
 
 
@@ -244,8 +243,7 @@ def _signed(
 
     label, key_tlv, encrypted = request.label, KeyTlv(request.key_tlv), request.encrypt
     if isinstance(way, ByToken):
-        subject = f"{label.stage} {label.version} for {label.hardware.name}, security counter {label.counter}"
-        signer = bootstrap.firmware_signer(home, way.key, subject)
+        signer = bootstrap.firmware_signer(home, way.key, label.subject)
         return sign_image(read, label, signer, key_tlv, encrypted=encrypted), signer.uri
     from cellward.cli.keyfiles import read_key
     from cellward.sign.external import MAX_SIGNATURE, read_signature

@@ -3,7 +3,9 @@
 Three steps, so that the signature can come from elsewhere: `plan` (what is signed), a signature, `attach`.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from cellward.core.errors import Code, FormatRefused, PolicyRefused, Refused
 from cellward.core.image import (
@@ -23,6 +25,7 @@ from cellward.core.keys import PublicKey
 from cellward.core.slots import COUNTER_MAX, Hardware, Stage
 from cellward.ports.signer import Signer
 from cellward.sign.firmware import PLAIN_ROOM, Firmware
+from cellward.sign.logged import LoggedSigner
 
 ALGORITHMS = frozenset(SIGNATURES)
 VECTOR_TABLE = 128  # bytes that a Cortex-M33's vector table is aligned to, behind the header
@@ -49,6 +52,11 @@ class Label:
                 expected=f"0 to {COUNTER_MAX}, as many as there are fuses",
                 found=f"{self.counter}",
             )
+
+    @property
+    def subject(self) -> str:
+        """In one line, as the signing log has it."""
+        return f"{self.stage} {self.version} for {self.hardware.name}, security counter {self.counter}"
 
     @property
     def ids(self) -> tuple[bytes, bytes]:
@@ -107,7 +115,7 @@ def attach(
 
     Raises Refused (image.signature and others of image.*) where it is not the key's.
     """
-    image = unsigned.read_back(unsigned.assembled(key, signature, key_tlv))
+    image = unsigned.read_back(key, signature, key_tlv)
     trust = Trust({key.key_hash: key}, counter=label.counter, hardware=label.ids, algorithms=ALGORITHMS)
     return verify(image, trust, "new image")
 
@@ -127,3 +135,32 @@ def sign_image(
     key = signer.public_key
     unsigned = plan(firmware, label, key, encrypted=encrypted)
     return attach(unsigned, label, key, signer.sign(unsigned.digest), key_tlv)
+
+
+TOGETHER = 64  # images whose intents go into the signing log in one write
+
+
+def sign_images(
+    batch: Iterable[tuple[Firmware, Label]],
+    signer: Signer,
+    key_tlv: KeyTlv = KeyTlv.BOTH,
+    *,
+    encrypted: bool = False,
+) -> Iterator[VerifiedImage]:
+    """As `sign_image`, one by one in the batch's order; a signing log is written to 64 at a time.
+
+    One lane, as every token has: threads that take turns with Python's lock cost more than they save
+    (bench/sign.py). What has been yielded is whole: after a refusal or a lost token go on with the rest.
+    Raises as `sign_image`, for the first image that fails.
+    """
+    key, waiting = signer.public_key, iter(batch)
+    while part := list(islice(waiting, TOGETHER)):
+        planned = [(plan(read, label, key, encrypted=encrypted), label) for read, label in part]
+        for (unsigned, label), signature in zip(planned, _signatures(signer, planned), strict=True):
+            yield attach(unsigned, label, key, signature, key_tlv)
+
+
+def _signatures(signer: Signer, planned: list[tuple[Unsigned, Label]]) -> Iterator[bytes]:
+    if isinstance(signer, LoggedSigner):
+        return signer.sign_all([(unsigned.digest, label.subject) for unsigned, label in planned])
+    return (signer.sign(unsigned.digest) for unsigned, _ in planned)

@@ -24,8 +24,8 @@ def read_signature(data: bytes, key: PublicKey) -> bytes:
             data = base64.b64decode(text, validate=True)
         except binascii.Error as error:
             raise _refused("damaged base64") from error
-    if not data:
-        raise _refused("none")
+    if not 0 < len(data) <= MAX_SIGNATURE:
+        raise _refused(f"{len(data)} bytes")
     raw = key.algorithm is Algorithm.P256 and len(data) == _RAW_ECDSA
     return encode_signature(data) if raw else data
 

@@ -6,12 +6,13 @@ serves or carries the image sees blobs that one module each can open (core/image
 
 import hashlib
 import secrets
+from collections.abc import Iterable, Iterator
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cellward.core.errors import Code, PolicyRefused
 from cellward.core.image import VerifiedImage
-from cellward.core.image.encryption import KEY_SIZE, POINT_SIZE, encrypt, wrap
+from cellward.core.image.encryption import KEY_SIZE, encrypt, wrap
 from cellward.core.keys import PublicKey
 from cellward.ports.store import Store
 
@@ -34,6 +35,11 @@ def wrap_for(sha256: str, update: PublicKey, content_keys: Store) -> bytes:
 
     Raises PolicyRefused (image.encryption) where the key is not here.
     """
+    return next(wrap_for_all(sha256, [update], content_keys))
+
+
+def wrap_for_all(sha256: str, updates: Iterable[PublicKey], content_keys: Store) -> Iterator[bytes]:
+    """The same for each of these modules, in their order, an ephemeral key for each. Raises as `wrap_for`."""
     key = content_keys.read(sha256)
     if key is None:
         raise PolicyRefused(
@@ -43,4 +49,6 @@ def wrap_for(sha256: str, update: PublicKey, content_keys: Store) -> bytes:
             found="none",
             advice="order it where it was signed",
         )
-    return wrap(key, update.spki[-POINT_SIZE:], ec.generate_private_key(ec.SECP256R1()))
+    curve = ec.SECP256R1()
+    for update in updates:
+        yield wrap(key, update.cryptography, ec.generate_private_key(curve))

@@ -19,6 +19,7 @@ from cellward.cli.main import cellward
 from cellward.config import Home
 from cellward.core import image
 from cellward.core.errors import CellwardError, Code
+from cellward.core.image import encryption
 from cellward.core.slots import BMS_M33, Stage
 from cellward.sign.firmware import TLV_ROOM
 from tests.support import hsm
@@ -203,6 +204,120 @@ def test_keys_that_are_none(home: Home, firmware: Path) -> None:
     refused(Code.TOKEN_KEY_MISSING, home, *common, "firmware-2")
     refused(Code.TOKEN_ABSENT, Home(firmware.parent / "none"), *common, hsm.FIRMWARE)
     assert not (firmware.parent / "none").exists()
+
+
+def test_extras_are_signed(home: Home, firmware: Path, pem: Path) -> None:
+    output = firmware.with_name("x.img")
+    extras = ("--boot-record", "BMS", "-d", "(1, 1.2.3)", "--custom-tlv", "0xa0", "mine")
+    told(home, "sign", firmware, *OPTIONS, *extras, "-o", output)
+    signed = image.decode(output.read_bytes())
+    kinds = [entry.type for entry in signed.entries if entry.protected]
+    assert kinds == [0x50, 0x60, 0x40, 0x74, 0x75, 0xA0]
+    key = hsm.store_of(home).signer("firmware").public_key
+    assert key.key_hash in (signed.find(image.Tlv.BOOT_RECORD) or b"")
+    told(home, "verify", output, "--key", pem)
+    shown = run(home, "show", output).output
+    for said in ("image 1, 1.2.3 or later", "BMS", "the vendor's own"):
+        assert said in shown, said
+    refused(Code.IMAGE_TLV, home, "sign", firmware, *OPTIONS, "-d", "1", "-o", output)
+    refused(Code.IMAGE_TLV, home, "sign", firmware, *OPTIONS, "--custom-tlv", "0x50", "", "-o", output)
+
+
+@pytest.mark.parametrize("suffix", ["hex", "elf"])
+@pytest.mark.parametrize("encrypt", [False, True])
+def test_other_outputs_hold_the_same_image(
+    home: Home, firmware: Path, pem: Path, suffix: str, encrypt: bool
+) -> None:
+    output = firmware.with_name(f"signed.{suffix}")
+    options = [*OPTIONS, *(["--encrypt"] if encrypt else []), "-o", str(output)]
+    facts = told(home, "sign", firmware, *options)
+    assert f"at 0x{BMS_M33.active_base + BMS_M33.app.offset:08x}" in facts["output"]
+    assert told(home, "verify", output, "--key", pem)["digest"] == facts["digest"]
+    assert told(home, "show", output)["stated_digest"] == facts["digest"]
+    moved = told(home, "sign", firmware, *options, "--hex-addr", "0x09000000")
+    assert "at 0x09000000" in moved["output"]
+
+
+OPENSSL = {
+    "p256": ("-pkeyopt", "digest:sha256"),
+    "rsa": (
+        "-pkeyopt",
+        "digest:sha256",
+        *("-pkeyopt", "rsa_padding_mode:pss", "-pkeyopt", "rsa_pss_saltlen:32"),
+    ),
+    "ed25519": ("-rawin",),
+}
+GENERATE = {
+    "p256": ("EC", "-pkeyopt", "ec_paramgen_curve:P-256"),
+    "rsa": ("RSA", "-pkeyopt", "rsa_keygen_bits:3072"),
+    "ed25519": ("ED25519",),
+}
+
+
+@pytest.mark.parametrize("algorithm", list(OPENSSL))
+def test_a_signature_from_another_machine(home: Home, firmware: Path, algorithm: str) -> None:
+    """In two steps, with a boot record, by openssl; imgtool's verify and ours take the image."""
+    folder = firmware.parent
+    secret, public, digest, signature = (folder / name for name in ("k.pem", "p.pem", "digest", "signature"))
+    for command in (
+        ["genpkey", "-algorithm", *GENERATE[algorithm], "-out", str(secret)],
+        ["pkey", "-in", str(secret), "-pubout", "-out", str(public)],
+    ):
+        subprocess.run(["openssl", *command], check=True, capture_output=True)
+    common = ("sign", firmware, *OPTIONS, "--boot-record", "BMS", "--public-key", public)
+    facts = told(home, *common, "--digest-out", digest)
+    assert digest.read_bytes().hex() == facts["digest"]
+    sign = ["pkeyutl", "-sign", "-inkey", secret, "-in", digest, "-out", signature, *OPENSSL[algorithm]]
+    subprocess.run(["openssl", *map(str, sign)], check=True, capture_output=True)
+    output = folder / "x.img"
+    other = ("sign", firmware, *OPTIONS, "--boot-record", "BMX", "--public-key", public)
+    refused(Code.IMAGE_SIGNATURE, home, *other, "--attach-signature", signature, "-o", output)
+    assert not output.exists()
+    assert told(home, *common, "--attach-signature", signature, "-o", output)["digest"] == facts["digest"]
+    assert "correctly validated" in imgtool.run("verify", "--key", str(public), str(output))
+    unchecked = told(home, "verify", output, "--key", public)["not_checked"]
+    assert any("Ed25519" in point for point in unchecked) == (algorithm == "ed25519")
+    named = ("verify", output, "--key", public, "--hardware", "bms-m33")
+    if algorithm == "ed25519":  # no module of ours would take it
+        refused(Code.IMAGE_NO_SIGNATURE, home, *named)
+    else:
+        told(home, *named)
+
+
+def test_options_that_do_not_belong_together(home: Home, firmware: Path, pem: Path, tmp_path: Path) -> None:
+    out, digest = ("-o", tmp_path / "x.img"), ("--digest-out", tmp_path / "digest")
+    attach, public = ("--attach-signature", pem), ("--public-key", pem)
+    for options in (
+        (),
+        (*out, *public),
+        digest,
+        (*digest, *public, *out),
+        (*digest, *public, "--key", "firmware"),
+        (*attach, *public),
+        (*attach, *out),
+        (*attach, *public, *out, "--key", "firmware"),
+        (*attach, *public, *out, *digest),
+    ):
+        assert run(home, "sign", firmware, *OPTIONS, *options).exit_code == 2, options
+    assert not (tmp_path / "x.img").exists()
+    assert not (tmp_path / "digest").exists()
+
+
+def test_a_key_wrapped_into_the_file_for_one_device(home: Home, firmware: Path, pem: Path) -> None:
+    published, output = firmware.with_name("e.img"), firmware.with_name("w.img")
+    told(home, "sign", firmware, *OPTIONS, "--encrypt", "-o", published)
+    device = Key.make()
+    public = Path(imgtool.write_public_key(firmware.parent, device.private.public_key()))
+    assert run(home, "wrap", published, "--for", public, "-o", output).exit_code == 0
+    wrapped = image.decode(output.read_bytes())
+    scalar = device.private.private_numbers().private_value.to_bytes(32, "big")
+    key = encryption.unwrap(wrapped.find(image.Tlv.ENC_EC256) or b"", scalar)
+    assert image.decode(encryption.decrypt(published.read_bytes(), key)).digest == wrapped.find(
+        image.Tlv.SHA256
+    )
+    told(home, "verify", output, "--key", pem)
+    refused(Code.IMAGE_ENCRYPTION, home, "wrap", output, "--for", public, "-o", output)
+    refused(Code.IMAGE_ENCRYPTION, home, "wrap", firmware.with_name("w.img"), "--for", public, "-o", output)
 
 
 # --- show ---

@@ -3,12 +3,23 @@
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellward.core.errors import Code, FormatRefused, TrustRefused
-from cellward.core.image import Flag, Trust, Version, build, decode, verify, verify_stated
-from cellward.core.image.encryption import KEY_SIZE, WRAPPED_SIZE, decrypt, encrypt, unwrap, wrap
+from cellward.core.errors import Code, FormatRefused, Refused, TrustRefused
+from cellward.core.image import Flag, Tlv, Trust, Version, build, decode, verify, verify_stated
+from cellward.core.image.encryption import (
+    CHUNK,
+    KEY_SIZE,
+    WRAPPED_SIZE,
+    decrypt,
+    encrypt,
+    encrypt_body,
+    unwrap,
+    with_wrapped_key,
+    wrap,
+)
 from cellward.core.slots import BMS_M33, Stage
 from vectors.forge import Key
 
@@ -103,3 +114,32 @@ def test_a_public_key_is_a_point(public: bytes) -> None:
     with pytest.raises(FormatRefused) as refusal:
         wrap(CONTENT_KEY, public, EPHEMERAL)
     assert refusal.value.code is Code.KEY_FORMAT
+
+
+@pytest.mark.parametrize("size", [0, 1, 16, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
+def test_a_body_in_chunks_is_the_body_at_once(size: int) -> None:
+    """Beside the library's own CTR over all of it: no block is counted twice or left out."""
+    data = bytes(i * 7 % 251 for i in range(size))
+    cipher = Cipher(algorithms.AES(CONTENT_KEY), modes.CTR(bytes(16))).encryptor()
+    pieces = [bytes(c) for c in encrypt_body(lambda at, count: data[at : at + count], CONTENT_KEY)]
+    assert b"".join(pieces) == cipher.update(data)
+    assert all(len(piece) <= CHUNK for piece in pieces)
+
+
+def test_a_key_in_the_file_is_the_last_tlv_and_changes_nothing_signed() -> None:
+    published = encrypt(signed(b"payload"), CONTENT_KEY)
+    wrapped = wrap(CONTENT_KEY, point(MODULE), EPHEMERAL)
+    before, after = decode(published), decode(with_wrapped_key(published, wrapped))
+    assert [(e.type, e.value) for e in after.entries[:-1]] == [(e.type, e.value) for e in before.entries]
+    assert (after.entries[-1].type, after.entries[-1].value) == (Tlv.ENC_EC256, wrapped)
+    assert after.data[: after.signed_size] == published[: before.signed_size]
+    verify_stated(after, TRUST)
+
+
+def test_no_key_goes_where_one_is_or_nothing_is_encrypted() -> None:
+    published, wrapped = encrypt(signed(b"payload"), CONTENT_KEY), bytes(WRAPPED_SIZE)
+    once = with_wrapped_key(published, wrapped)
+    for image, value in ((once, wrapped), (signed(b"x", encrypted=False), wrapped), (published, b"short")):
+        with pytest.raises(Refused) as refusal:
+            with_wrapped_key(image, value)
+        assert refusal.value.code is Code.IMAGE_ENCRYPTION

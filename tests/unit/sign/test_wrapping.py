@@ -11,7 +11,7 @@ from cellward.core.ladder import derive, update_public_key
 from cellward.core.slots import HARDWARE, Stage
 from cellward.sign.build import Label, sign_image
 from cellward.sign.firmware import read_firmware
-from cellward.sign.wrapping import content_key, seal, wrap_for
+from cellward.sign.wrapping import content_key, seal, wrap_for, wrap_for_all
 from tests.fakes.store import MemoryStore
 from tests.support.maker import Hand
 
@@ -62,3 +62,15 @@ def test_an_image_that_does_not_say_so_is_not_encrypted() -> None:
     with pytest.raises(FormatRefused) as refused:
         seal(signed(encrypted=False), store)
     assert (refused.value.code, list(store.names())) == (Code.IMAGE_ENCRYPTION, [])
+
+
+def test_many_modules_each_get_the_same_key_under_their_own() -> None:
+    store, made = MemoryStore(), signed()
+    published = seal(made, store)
+    scalars = [derive(bytes([n]) * 32).update_scalar for n in range(3)]
+    wrapped = list(
+        wrap_for_all(hashlib.sha256(published).hexdigest(), map(update_public_key, scalars), store)
+    )
+    keys = {unwrap(one, scalar) for one, scalar in zip(wrapped, scalars, strict=True)}
+    assert keys == {content_key(published, store)}
+    assert len({one[:65] for one in wrapped}) == 3  # an ephemeral key each

@@ -42,8 +42,8 @@ class Unsigned:
     """
 
     header: bytes = field(repr=False)
-    payload: bytes = field(repr=False)
-    protected: bytes = field(repr=False)
+    payload: bytes = field(default=b"", repr=False)
+    protected: bytes = field(default=b"", repr=False)
 
     @property
     def body(self) -> bytes:
@@ -70,7 +70,7 @@ class Unsigned:
         return self.assembled(key, signature, key_tlv)
 
     def assembled(self, key: PublicKey, signature: bytes, key_tlv: KeyTlv) -> bytes:
-        """As `signed`, for who verifies the whole image afterwards (`read_back`)."""
+        """As `signed`, for who verifies the whole image afterwards."""
         key_tlvs = {
             KeyTlv.BOTH: [(Tlv.KEYHASH, key.key_hash), (Tlv.PUBKEY, key.encoded)],
             KeyTlv.HASH: [(Tlv.KEYHASH, key.key_hash)],
@@ -79,17 +79,15 @@ class Unsigned:
         tlvs = [(Tlv.SHA256, self.digest), *key_tlvs, (SIGNATURES[key.algorithm], signature)]
         return b"".join((self.header, self.payload, self.protected, encode_area(TLV_MAGIC, tlvs)))
 
-    def read_back(self, data: bytes, what: str = "new image") -> Image:
-        """`data`, decoded. The digest that was signed is its digest, if these very bytes are under it:
-        comparing them is a thirtieth of hashing them again. Raises as `decode`."""
-        image = decode(data, what)
-        start, end = len(self.header), len(self.header) + len(self.payload)
-        same = (
-            image.signed_size == self.size
-            and data.startswith(self.header)
-            and data.startswith(self.payload, start)
-            and data.startswith(self.protected, end)
-        )
+    def read_back(self, key: PublicKey, signature: bytes, key_tlv: KeyTlv) -> Image:
+        """The image with this signature, decoded, nothing of it verified yet.
+
+        Its digest is not computed a second time: where header, payload and protected area are found with
+        the sizes that they were put in with, they are the very bytes that were hashed.
+        """
+        image = decode(self.assembled(key, signature, key_tlv), "new image")
+        found = (image.header_size, image.payload_size, image.protected_size)
+        same = found == (len(self.header), len(self.payload), len(self.protected))
         return image.with_digest(self.digest) if same else image
 
 

@@ -94,8 +94,10 @@ def with_wrapped_key(published: bytes, wrapped: bytes, what: str = "image") -> b
     return published[: image.signed_size] + encode_area(TLV_MAGIC, [*tlvs, (Tlv.ENC_EC256, wrapped)])
 
 
-def wrap(content_key: bytes, module: bytes, ephemeral: ec.EllipticCurvePrivateKey) -> bytes:
-    """The value of TLV 0x32 for the module with this update public key (uncompressed point).
+def wrap(
+    content_key: bytes, module: bytes | ec.EllipticCurvePublicKey, ephemeral: ec.EllipticCurvePrivateKey
+) -> bytes:
+    """The value of TLV 0x32 for the module with this update public key (or its uncompressed point).
 
     `ephemeral` is a new P-256 key each time. Raises FormatRefused (key.format, image.encryption).
     """
@@ -123,22 +125,26 @@ def unwrap(wrapped: bytes, scalar: bytes) -> bytes:
     return _aes_ctr(derived[:KEY_SIZE], sealed)
 
 
-def _derive(private: ec.EllipticCurvePrivateKey, point: bytes) -> bytes:
+def _derive(private: ec.EllipticCurvePrivateKey, point: bytes | ec.EllipticCurvePublicKey) -> bytes:
     """AES key and MAC key: HKDF-SHA256 (RFC 5869) of the shared x coordinate, no salt.
 
     By hmac: HKDF's objects would cost a tenth of a wrapped key.
     """
-    if len(point) != POINT_SIZE:
-        raise _no_point(f"{len(point)} bytes")
-    try:
-        public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
-    except ValueError as error:
-        raise _no_point("another point") from error
+    public = _on_curve(point) if isinstance(point, bytes) else point
     shared = private.exchange(ec.ECDH(), public)
     pseudorandom = hmac.digest(bytes(TAG_SIZE), shared, "sha256")
     first = hmac.digest(pseudorandom, INFO + b"\x01", "sha256")
     second = hmac.digest(pseudorandom, first + INFO + b"\x02", "sha256")
     return (first + second)[: KEY_SIZE + TAG_SIZE]
+
+
+def _on_curve(point: bytes) -> ec.EllipticCurvePublicKey:
+    if len(point) != POINT_SIZE:
+        raise _no_point(f"{len(point)} bytes")
+    try:
+        return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+    except ValueError as error:
+        raise _no_point("another point") from error
 
 
 @cache

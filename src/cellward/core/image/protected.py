@@ -7,11 +7,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cellward.core import wire
 from cellward.core.errors import Code, FormatRefused, PolicyRefused
 from cellward.core.image.layout import TLV_HEADER_SIZE, Tlv, Version
 from cellward.core.keys import DIGEST_SIZE
 
 MAX_SOFTWARE_TYPE = 12
+DEPENDENCY_SIZE = 12
 MAX_EXTRAS = 0x4000  # the area's length has 16 bits
 _VENDOR_TYPES = range(0xA0, 0xFF)  # the low byte of a vendor's type, by MCUboot's design document
 
@@ -53,6 +55,16 @@ class Dependency:
 
     def encode(self) -> bytes:
         return bytes([self.image]) + bytes(3) + self.version.encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> "Dependency":
+        """Raises FormatRefused (wire.*) for another size; the three bytes between say nothing."""
+        reader = wire.Reader(value, "dependency")
+        number = reader.u8()
+        reader.take(3)
+        version = Version(reader.u8(), reader.u8(), reader.u16(), reader.u32())
+        reader.finish()
+        return cls(number, version)
 
 
 @dataclass(frozen=True)
@@ -136,6 +148,16 @@ def boot_record(software_type: str, version: Version, key_hash: bytes) -> bytes:
         (_MEASUREMENT, _cbor(2, bytes(DIGEST_SIZE))),
     )
     return bytes([0xA0 | len(items)]) + b"".join(bytes([number]) + value for number, value in items)
+
+
+def software_type(record: bytes) -> str | None:
+    """Of a boot record that begins as `boot_record` makes them."""
+    start = bytes([0xA5, _TYPE])
+    size = record[2] - 0x60 if len(record) > len(start) else -1
+    if not record.startswith(start) or not 0 < size <= MAX_SOFTWARE_TYPE:
+        return None
+    text = record[3 : 3 + size].decode("ascii", "replace")
+    return text if text.isascii() and text.isprintable() else None
 
 
 def _cbor(major: int, value: bytes) -> bytes:
