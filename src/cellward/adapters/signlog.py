@@ -14,7 +14,6 @@ that the journal still holds too; they are written again, the same.
 
 import errno
 import os
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -149,6 +148,8 @@ class FolderLog:
 
     def _drop_partial(self, first: int, end: int) -> None:
         """Of tiles and bundles that are full now (tlog-tiles, Partial Tiles)."""
+        import shutil  # once in 256 entries, and no signature waits for its import
+
         from cellward.core.log.tiles import LEVELS, Tile
 
         for level in (None, *range(LEVELS)):

@@ -260,10 +260,42 @@ def test_a_torn_frame_is_dropped_and_overwritten(log: SigningLog) -> None:
     log.append(entries(2))
     path = log.folder / "journal"
     whole = path.read_bytes()
-    path.write_bytes(whole + journal.encode_frame(2, entries(1, 2))[:-1])
+    path.write_bytes(whole + journal.encode_frame(2, entries(9, 2))[:-1])
     assert everything(log) == entries(2)
     log.append(entries(1, 9))
     assert path.read_bytes() == whole + journal.encode_frame(2, entries(1, 9))
+
+
+def test_the_intent_is_synced_before_the_key_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cellward.config import Home
+    from cellward.ports.signer import Role
+
+    done: list[str] = []
+
+    class Recorded(Hand):
+        def sign(self, data: bytes) -> bytes:
+            done.append("sign")
+            return super().sign(data)
+
+    signer = bootstrap.logged(Home(tmp_path), Recorded(), Role.FIRMWARE, "image", "order")
+    signer.sign(bytes(32))
+    done.clear()
+    pwrite, fsync = os.pwrite, os.fsync
+
+    def write(handle: int, data: bytes, at: int) -> int:
+        done.append("write")
+        return pwrite(handle, data, at)
+
+    def sync(handle: int) -> None:
+        done.append("sync")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "pwrite", write)
+    monkeypatch.setattr(os, "fsync", sync)
+    signer.sign(bytes(32))
+    assert done == ["write", "sync", "sign"]
 
 
 # --- a disk that is full, gone or not ours ---
@@ -346,6 +378,7 @@ def test_checkpoints_follow_each_other(log: SigningLog) -> None:
         heads.append(head_of(log))
     assert [head.size for head in heads] == [1, 31, 286, 287, 687]
     assert seal(log, HAND) == log.checkpoint()
+    assert sorted(path.name for path in log.folder.rglob("*.p")) == ["000.p", "002.p", "002.p"]
     verify(log, *heads)
     for head in heads:
         tree = log.snapshot().tree(head.size)

@@ -99,8 +99,6 @@ class _Run:
         width = min(WIDTH, self._log.size - first)
         if first + width <= self._log.tiled:
             self._compare(Tile(0, index, width), leaves)
-        elif len(leaves) != width:
-            _other(first + min(len(leaves), width), f"{width} entries in its bundle", f"{len(leaves)}")
         for number, (entry, leaf) in enumerate(zip(entries, leaves, strict=True), first):
             self._read(number, entry)
             for tile, data in self.growth.append(leaf):
@@ -189,7 +187,3 @@ def _whose(found: bytes | None, expected: list[bytes], first: int) -> str:
 def _changed(index: int, wanted: bytes | None, found: str, advice: str) -> CellwardError:
     expected = f"the one with hash {wanted.hex()[:16]}" if wanted else "nothing"
     return TrustRefused(Code.LOG_ENTRY, f"entry {index}", expected=expected, found=found, advice=advice)
-
-
-def _other(index: int, expected: str, found: str) -> None:
-    raise TrustRefused(Code.LOG_ENTRY, f"entry {index}", expected=expected, found=found)

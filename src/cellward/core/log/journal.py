@@ -35,13 +35,6 @@ class Journal:
         return self.start + len(self.entries)
 
 
-@dataclass(frozen=True)
-class _Frame:
-    index: int
-    entries: list[bytes]
-    end: int
-
-
 def encode_header(start: int) -> bytes:
     return MAGIC + start.to_bytes(8, "big")
 
@@ -71,15 +64,16 @@ def decode(data: bytes, what: str) -> Journal:
         if frame is None:
             _require_torn(data, at, start + len(entries), what)
             break
-        if frame.index != start + len(entries):
-            _damaged(what, start + len(entries), f"entry {frame.index}")
-        at = frame.end
-        entries += frame.entries
+        index, more, end = frame
+        if index != start + len(entries):
+            _damaged(what, start + len(entries), f"entry {index}")
+        at = end
+        entries += more
     return Journal(start, tuple(entries), at)
 
 
-def _frame(data: bytes, at: int) -> _Frame | None:
-    """The frame at an offset, if it is whole."""
+def _frame(data: bytes, at: int) -> tuple[int, list[bytes], int] | None:
+    """The frame at an offset, if it is whole: its index, its entries, and where it ends."""
     body = at + _HEAD
     head = data[at : body - _SUM]
     if not head.startswith(_FRAME) or body > len(data):
@@ -94,7 +88,7 @@ def _frame(data: bytes, at: int) -> _Frame | None:
         if body > end or not 0 < size <= MAX_ENTRY:
             return None
         entries.append(entry)
-    return _Frame(int.from_bytes(head[len(_FRAME) : -4], "big"), entries, end) if entries else None
+    return (int.from_bytes(head[len(_FRAME) : -4], "big"), entries, end) if entries else None
 
 
 def _require_torn(data: bytes, at: int, index: int, what: str) -> None:
