@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LONG = 20_000  # entries: from here on a bar shows how far it is
 MAX_KEY = 4096
+MAX_CHECKPOINT = 64 * 1024  # with the lines of its witnesses
 
 _file = click.Path(readable=False, path_type=Path)
 _log = click.option(
@@ -77,7 +78,7 @@ def verify(home: Home, folder: Path | None, key: str | None, since: tuple[Path, 
 
     opened = _open(home, folder)
     held = opened.checkpoint()
-    files = {str(path): bootstrap.read_file(path, MAX_KEY) for path in since}
+    files = {str(path): bootstrap.read_file(path, MAX_CHECKPOINT) for path in since}
     trusted = _trusted(home, key) if held is not None or files else None
     heads = {} if held is None else {"checkpoint": _head(held, trusted, "checkpoint")}
     heads |= {name: _head(data, trusted, name) for name, data in files.items()}

@@ -298,6 +298,20 @@ def test_the_intent_is_synced_before_the_key_is_asked(
     assert done == ["write", "sync", "sign"]
 
 
+def test_a_batch_is_whole_in_the_log_before_its_first_signature(tmp_path: Path) -> None:
+    from cellward.sign.logged import LoggedSigner, Purpose
+
+    log, hand = unlocked(tmp_path / "log"), Hand()
+    signer = LoggedSigner(hand, log, "firmware", Purpose("image", ""), lambda: make().time)
+    items = [(bytes([number]) * 32, f"image {number}") for number in range(5)]
+    signatures = signer.sign_all(items)
+    assert hand.signatures == 0
+    assert [decode(entry, "test").subject for entry in everything(log)] == [text for _, text in items]
+    for (digest, _), signature in zip(items, signatures, strict=True):
+        hand.public_key.verify(digest, signature, code=Code.IMAGE_SIGNATURE, subject="test")
+    assert hand.signatures == 5
+
+
 # --- a disk that is full, gone or not ours ---
 
 
