@@ -9,10 +9,12 @@ import struct
 
 import pytest
 
+from cellward.core import wire
 from cellward.core.errors import Code, FormatRefused, Refused, TrustRefused
 from cellward.core.image import (
     ACCEPTED_FLAGS,
     SINGLE_TYPES,
+    TLV_MAGIC,
     UNPROTECTED_TYPES,
     Entry,
     Flag,
@@ -30,9 +32,10 @@ from cellward.core.image import (
     verify_stated,
 )
 from cellward.core.slots import BMS_M33
-from vectors.forge import CLASS, COUNTER, PAYLOAD, VENDOR, VERSION, Draft, Key, hardware_tlvs
+from vectors.forge import CLASS, COUNTER, PAYLOAD, VENDOR, VERSION, Draft, EdKey, Key, hardware_tlvs
 
 KEY = Key.make()
+ED25519 = EdKey.make()
 OTHER = Key.make()
 DRAFT = Draft()
 GOOD = DRAFT.seal(KEY).write()
@@ -428,3 +431,15 @@ def test_everything_else_is_still_checked_over_the_stated_digest(data: bytes, co
     with pytest.raises(TrustRefused) as caught:
         verify_stated(decode(data), ROM, "it")
     assert (caught.value.code, caught.value.subject) == (code, "it")
+
+
+def test_a_digest_is_carried_over_for_the_bytes_that_were_hashed_alone() -> None:
+    """An encoder that hides the image's own TLVs in another: fewer bytes are signed than were hashed."""
+    whole, key = make(), ED25519  # its signature has one size
+    rest = len(whole.assembled(key.public, bytes(64), KeyTlv.BOTH)) - whole.size
+    hiding = wire.u16(TLV_MAGIC) + wire.u16(8 + rest) + wire.u16(Tlv.ENC_RSA2048) + wire.u16(rest)
+    lying = Unsigned(whole.header[:10] + bytes(2) + whole.header[12:], PAYLOAD, hiding)
+    signature = key.sign(lying.digest)
+    image = lying.read_back(key.public, signature, KeyTlv.BOTH)
+    assert image.signed_size < lying.size
+    assert image.digest == hashlib.sha256(image.data[: image.signed_size]).digest() != lying.digest

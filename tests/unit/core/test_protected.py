@@ -49,7 +49,17 @@ def test_any_text_is_dependencies_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1,1.0.0", "(1,1.0.0),", "(1,1.0.0)(2,1.0.0)", "(1,1.0.0) x", "(256,1.0.0)", "(-1,1.0.0)"]
+    "text",
+    [
+        "",
+        "1,1.0.0",
+        "(1,1.0.0),",
+        "(1,1.0.0)(2,1.0.0)",
+        "(1,1.0.0) x",
+        "(1,1.0.0), x",
+        "(256,1.0.0)",
+        "(-1,1.0.0)",
+    ],
 )
 def test_texts_that_are_no_dependencies(text: str) -> None:
     refused(Code.IMAGE_TLV, Dependency.parse, text)

@@ -82,13 +82,11 @@ class Unsigned:
     def read_back(self, key: PublicKey, signature: bytes, key_tlv: KeyTlv) -> Image:
         """The image with this signature, decoded, nothing of it verified yet.
 
-        Its digest is not computed a second time: where header, payload and protected area are found with
-        the sizes that they were put in with, they are the very bytes that were hashed.
+        Its digest is not computed a second time: what was hashed are the first `size` bytes of the file, and
+        where the decoder finds so many under the signature, that is their digest.
         """
         image = decode(self.assembled(key, signature, key_tlv), "new image")
-        found = (image.header_size, image.payload_size, image.protected_size)
-        same = found == (len(self.header), len(self.payload), len(self.protected))
-        return image.with_digest(self.digest) if same else image
+        return image.with_digest(self.digest) if image.signed_size == self.size else image
 
 
 def build(
