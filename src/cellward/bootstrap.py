@@ -60,6 +60,7 @@ __all__ = [
     "registration_file",
     "registry",
     "release_gate",
+    "release_signer",
     "released",
     "repositories",
     "role_signer",
@@ -153,7 +154,13 @@ def log_of(folder: Path) -> "SigningLog":
     return FolderLog(folder, lambda: file_lock(folder / "lock"), write_file)
 
 
-def logged(home: Home, key: Signer, role: Role, kind: str, subject: str) -> Signer:
+def release_signer(home: Home, key: str | None, kind: str, subject: str) -> Signer:
+    """A key by its PKCS#11 URI, or the release role's own. Every use is logged."""
+    found = signer(home, key) if key else role_signer(home, Role.RELEASE)
+    return logged(home, found, "approver" if kind == "approval" else Role.RELEASE, kind, subject)
+
+
+def logged(home: Home, key: Signer, role: str, kind: str, subject: str) -> Signer:
     """The same key; what it is to sign is in the signing log before the signature is out."""
     from datetime import UTC, datetime
 

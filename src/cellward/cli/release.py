@@ -101,8 +101,8 @@ def create(
         sbom=File.of(sbom.name, files[sbom]),
         requires=tuple(_requirement(text) for text in requires),
     )
-    signers = [bootstrap.signer(home, key) if key else bootstrap.role_signer(home, Role.RELEASE)]
-    signers += [bootstrap.signer(home, post_quantum)] if post_quantum else []
+    signers = [bootstrap.release_signer(home, key, "release", name)]
+    signers += [bootstrap.release_signer(home, post_quantum, "release", name)] if post_quantum else []
     data = sign_release(made, signers)
     folder = bootstrap.DirectoryStore(output)
     for path, content in files.items():
@@ -203,7 +203,7 @@ def approve(
     opened = _open(folder)
     found = opened.release(_trusted(home, release_keys))
     opened.files(found)
-    signer = bootstrap.signer(home, key)
+    signer = bootstrap.release_signer(home, key, "approval", f"{found.name} ({found.id[:16]})")
     data = sign_approval(found, signer, approver, statement, _now())
     name = releases.approval_file(signer.public_key)
     opened.store.write(name, data)
@@ -225,7 +225,7 @@ def withdraw(home: Home, folder: Path, reason: str, key: str | None, release_key
 
     opened = _open(folder)
     found = opened.release(_trusted(home, release_keys))
-    signer = bootstrap.signer(home, key) if key else bootstrap.role_signer(home, Role.RELEASE)
+    signer = bootstrap.release_signer(home, key, "withdrawal", f"{found.name} ({found.id[:16]})")
     data = sign_withdrawal(found, signer, reason, _now())
     bootstrap.released(home).withdraw(found, data)
     opened.store.write_once(releases.WITHDRAWAL_FILE, data)

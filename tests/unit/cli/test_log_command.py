@@ -1,5 +1,6 @@
 """`cellward log` over a real token: what is signed is in it, and who tampers with it is found."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -103,6 +104,30 @@ def test_a_revocation_is_in_the_log(home: Home, tmp_path: Path) -> None:
     done(home, "keys", "revoke-slot", "ab" * 32, "-o", tmp_path / "revocation")
     [entry] = told(home, "log", "show")
     assert (entry["kind"], entry["role"], entry["subject"]) == ("revocation", "root", f"slot key {'ab' * 32}")
+
+
+def test_a_release_its_approval_and_its_withdrawal_are_in_the_log(tmp_path: Path) -> None:
+    home = hsm.make_home(tmp_path / "home", "firmware", "release", "approver")
+    sign(home, tmp_path)
+    image_file, release = tmp_path / "app.img", tmp_path / "release"
+    (tmp_path / "notes.md").write_text("What is new.")
+    sha256 = hashlib.sha256(image_file.read_bytes()).hexdigest()
+    component = {"type": "firmware", "name": "app.img", "hashes": [{"alg": "SHA-256", "content": sha256}]}
+    sbom = {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": [component]}
+    (tmp_path / "sbom.json").write_text(json.dumps(sbom))
+    done(
+        *(home, "release", "create", "R1", "--image", image_file, "--notes", tmp_path / "notes.md"),
+        *("--sbom", tmp_path / "sbom.json", "--no-safety-impact", "-o", release),
+    )
+    approver = f"{hsm.TOKEN};object=approver"
+    done(home, "release", "approve", release, "--key", approver, "--name", "Ada", "--statement", "read")
+    done(home, "release", "withdraw", release, "--reason", "a test")
+    said = [(entry["kind"], entry["role"], entry["subject"][:2]) for entry in told(home, "log", "show")]
+    assert said[1:] == [
+        ("release", "release", "R1"),
+        ("approval", "approver", "R1"),
+        ("withdrawal", "release", "R1"),
+    ]
 
 
 def test_the_keys_of_people_are_logged_and_those_of_the_server_are_not() -> None:
