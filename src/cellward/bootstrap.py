@@ -272,9 +272,10 @@ def gate(home: Home) -> "Gate":
 
 
 def released(home: Home) -> "Released":
+    from cellward.adapters.lock import file_lock
     from cellward.publish.releases import Released
 
-    return Released(DirectoryStore(home.releases))
+    return Released(DirectoryStore(home.releases), lambda: file_lock(home.image_lock))
 
 
 def release_gate(home: Home) -> "ReleaseGate":
@@ -289,6 +290,7 @@ def release_gate(home: Home) -> "ReleaseGate":
         released(home).all(),
         _read_calibration,
         lambda data: content_key(data, held),
+        released(home).withdrawn().keys(),
     )
 
 

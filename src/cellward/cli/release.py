@@ -18,7 +18,6 @@ from cellward.core.image import Version, decode
 from cellward.core.image.place import place
 from cellward.core.keys import PublicKey
 from cellward.core.release import File, Part, Release, Requirement
-from cellward.core.slots import Stage
 from cellward.ports.signer import Role
 
 if TYPE_CHECKING:
@@ -88,8 +87,10 @@ def create(
     """Make the folder of release NAME: copies of its files, and release.json, signed over their hashes."""
     from cellward.sign.release import sign_release
 
-    if (safety_impact is None) != no_safety_impact:
+    if (safety_impact is None) != no_safety_impact or not (safety_impact or "x").strip():
         raise click.UsageError("say --safety-impact TEXT, or --no-safety-impact")
+    if not images:
+        raise click.UsageError("say what it is a release of: --image FILE")
     files = {path: bootstrap.read_file(path, releases.MAX_FILE_SIZE) for path in (*images, notes, sbom)}
     made = Release(
         name=name,
@@ -103,11 +104,8 @@ def create(
     )
     signers = [bootstrap.release_signer(home, key, "release", name)]
     signers += [bootstrap.release_signer(home, post_quantum, "release", name)] if post_quantum else []
-    data = sign_release(made, signers)
-    folder = bootstrap.DirectoryStore(output)
-    for path, content in files.items():
-        folder.write_once(path.name, content)
-    folder.write_once(releases.RELEASE_FILE, data)
+    copies = {path.name: content for path, content in files.items()}
+    data = _open(output).make(copies, lambda: sign_release(made, signers))
     _show(releases.decode(data), as_json)
 
 
@@ -154,24 +152,21 @@ def check(
     Signatures, files, images (by both verifiers), counters, calibrations, requirements, SBOM. Approvals are
     looked at where --approver says who may give one. Nothing is published.
     """
-    from cellward.publish.releases import check_not_withdrawn
+    from cellward.publish.releases import check_four_eyes, check_release
 
     opened, keys = _open(folder), _trusted(home, release_keys)
-    found = opened.release(keys)
-    check_not_withdrawn(found, opened.withdrawal(found, keys))
-    files = opened.files(found)
-    targets = bootstrap.release_gate(home).check(found, files)
-    approvals = opened.approvals(found, [read_key(path) for path in approvers]) if approvers else ()
+    gate = bootstrap.release_gate(home)
+    found, files, targets = check_release(opened, keys, bootstrap.released(home), gate)
     passed = [
         f"{len(found.keys)} signatures" if len(found.keys) > 1 else "signature",
         f"{len(files)} files",
         *(f"{target.name}: both verifiers" for target in targets),
         "counters" + (" (a security fix: higher than before)" if found.security_fix else ""),
-        f"{len(found.requires)} requirements" if found.requires else "requirements: none of its own",
+        f"requirements: the images', and {len(found.requires)} of its own",
         "SBOM: a component for every image",
     ]
     if approvers:
-        releases.check_approved(found, approvals, 1, f"release {found.name}")
+        approvals = check_four_eyes(found, opened, [read_key(path) for path in approvers])
         passed.append("approved by " + ", ".join(approval.approver for approval in approvals))
     if as_json:
         click.echo(json.dumps({"release": found.name, "id": found.id, "passed": passed}, indent=2))
@@ -198,10 +193,11 @@ def approve(
 
     The files are held against the release first: what is approved is these bytes.
     """
+    from cellward.publish.releases import open_release
     from cellward.sign.release import approve as sign_approval
 
     opened = _open(folder)
-    found = opened.release(_trusted(home, release_keys))
+    found = open_release(opened, _trusted(home, release_keys), bootstrap.released(home))
     opened.files(found)
     signer = bootstrap.release_signer(home, key, "approval", f"{found.name} ({found.id[:16]})")
     data = sign_approval(found, signer, approver, statement, _now())
@@ -223,19 +219,24 @@ def withdraw(home: Home, folder: Path, reason: str, key: str | None, release_key
     """
     from cellward.sign.release import withdraw as sign_withdrawal
 
-    opened = _open(folder)
-    found = opened.release(_trusted(home, release_keys))
-    signer = bootstrap.release_signer(home, key, "withdrawal", f"{found.name} ({found.id[:16]})")
-    data = sign_withdrawal(found, signer, reason, _now())
-    bootstrap.released(home).withdraw(found, data)
-    opened.store.write_once(releases.WITHDRAWAL_FILE, data)
-    click.echo(f"release {found.name} ({found.id[:16]}) is withdrawn: {reason}")
+    opened, keys = _open(folder), _trusted(home, release_keys)
+    found = opened.release(keys)
+
+    def make() -> bytes:
+        about = f"{found.name} ({found.id[:16]})"
+        signer = bootstrap.release_signer(home, key, "withdrawal", about)
+        return sign_withdrawal(found, keys, signer, reason, _now())
+
+    bootstrap.released(home).withdraw(found, opened, keys, make)
+    done = opened.withdrawal(found, keys)
+    said = reason if done is None else done.reason
+    click.echo(f"release {found.name} ({found.id[:16]}) is withdrawn: {said}")
 
 
 def _open(folder: Path) -> "Folder":
     from cellward.publish.releases import Folder
 
-    return Folder(bootstrap.DirectoryStore(folder))
+    return Folder(bootstrap.DirectoryStore(folder), str(folder))
 
 
 def _trusted(home: Home, paths: Iterable[Path]) -> list[PublicKey]:
@@ -280,19 +281,14 @@ def publish_release(
 
     Raises what `release check` raises, and PolicyRefused (release.approval).
     """
-    from cellward.publish.releases import check_not_withdrawn
-    from cellward.sign.wrapping import content_key
+    from cellward.publish.releases import publish
 
-    opened, keys = _open(folder), _trusted(home, release_keys)
-    found = opened.release(keys)
-    check_not_withdrawn(found, opened.withdrawal(found, keys))
-    approvals = opened.approvals(found, [read_key(path) for path in approvers]) if approvers else ()
-    releases.check_approved(found, approvals, 1, f"release {found.name}")
-    files, gate = opened.files(found), bootstrap.release_gate(home)
-    gate.check(found, files)
-    images = {part.file.name: files[part.file.name] for part in found.parts if part.stage in list(Stage)}
-    held = bootstrap.content_keys(home)
-    bootstrap.released(home).add(found, opened)
-    return bootstrap.image_repository(home).publish(
-        images, gate.gate, _now(), lambda data: content_key(data, held)
+    return publish(
+        _open(folder),
+        _trusted(home, release_keys),
+        [read_key(path) for path in approvers],
+        bootstrap.released(home),
+        bootstrap.image_repository(home),
+        bootstrap.release_gate(home),
+        _now(),
     )

@@ -1,5 +1,6 @@
 """`cellward repo`: publish images, order them for vehicles."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -96,6 +97,8 @@ def publish(
         targets = publish_release(home, folder, release_keys, approvers)
     else:
         files = {str(path): bootstrap.read_file(path, MAX_IMAGE_SIZE) for path in images}
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        bootstrap.released(home).check_not_withdrawn(digests)
         held = bootstrap.content_keys(home)
         targets = bootstrap.image_repository(home).publish(
             files, bootstrap.gate(home), _now(), lambda data: content_key(data, held)
@@ -147,7 +150,7 @@ def assign(home: Home, vehicle: str, targets: tuple[str, ...], as_json: bool) ->
     from cellward.rollout.orders import order
 
     wanted = _published(bootstrap.image_repository(home).targets(), targets)
-    bootstrap.released(home).check_not_withdrawn(wanted)
+    bootstrap.released(home).check_not_withdrawn({target.name: target.sha256 for target in wanted})
     with bootstrap.registry(home) as held:
         orders = order(
             held, vehicle, wanted, lambda target, serial: bootstrap.wrap_for(home, target.sha256, serial)

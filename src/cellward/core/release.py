@@ -31,14 +31,16 @@ MAX_FILE_SIZE = 64 * 1024 * 1024
 CALIBRATION = "calibration"
 RELEASE, APPROVAL, WITHDRAWAL = "release", "approval", "withdrawal"
 RELEASE_FILE, WITHDRAWAL_FILE, APPROVALS = "release.json", "withdrawal.json", "approvals"
+OWN_NAMES = frozenset({RELEASE_FILE, WITHDRAWAL_FILE, APPROVALS})
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}", re.ASCII)
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", re.ASCII)
 _HARDWARE = re.compile("|".join(map(re.escape, HARDWARE)))
-_STAGE = re.compile("|".join(Stage))
 _PART = re.compile("|".join((*Stage, CALIBRATION)))
 _VERSION = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,5}(?:\+\d{1,10})?", re.ASCII)
-_TEXT = re.compile(r"[^\x00-\x08\x0b-\x1f\x7f]{0,1024}")
-_LINE = re.compile(r"[^\x00-\x1f\x7f]{1,120}")
+# Nothing that moves a terminal's cursor or turns the order of what is read (Unicode TR 9: overrides).
+_HIDDEN = r"\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+_TEXT = re.compile(rf"[^\x00-\x08\x0b-\x1f{_HIDDEN}]{{0,1024}}")
+_LINE = re.compile(rf"[^\x00-\x1f{_HIDDEN}]{{1,120}}")
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Release:
         (release.keys) without a key that is no post-quantum one.
         """
         named = list(keys)
-        _check_classical(named, f"release {self.name}")
+        check_classical(named, f"release {self.name}")
         whole = replace(self, keys=tuple(sorted(key.fingerprint for key in named)))
         made = envelope.make(RELEASE, _tree(whole))
         _read(made, "new release")
@@ -160,8 +162,8 @@ def verify(data: bytes, keys: Collection[PublicKey], what: str = "release") -> R
     """The release, if everybody that it names has signed it.
 
     A named key that is not among `keys` cannot be asked, but its signature must be there; one classical
-    key must be known. So a verifier that knows the ML-DSA key too asks for both signatures, an older one
-    goes by ECDSA, and neither takes a release that somebody has stripped.
+    key must be known. So an older verifier goes by ECDSA. One that knows an ML-DSA key asks for both, and
+    takes none that names no ML-DSA key: who can forge ECDSA would otherwise just leave the other out.
 
     Raises FormatRefused as `decode`; TrustRefused (document.signature); PolicyRefused (release.keys).
     """
@@ -184,12 +186,14 @@ def verify(data: bytes, keys: Collection[PublicKey], what: str = "release") -> R
             expected="a release key of " + (", ".join(k[:16] for k in sorted(known)) or "no key"),
             found=", ".join(key[:16] for key in present),
         )
-    _check_classical([known[signature.key_id] for signature in ours], what)
+    signers = [known[signature.key_id] for signature in ours]
+    check_classical(signers, what)
+    _check_post_quantum(signers, known.values(), what)
     replace(found, signatures=ours).signers(known.values(), what)
     return release
 
 
-def _check_classical(keys: Sequence[PublicKey], what: str) -> None:
+def check_classical(keys: Sequence[PublicKey], what: str) -> None:
     """An ML-DSA key is software's until tokens have it: it only ever adds to a token's."""
     if all(key.algorithm.post_quantum for key in keys):
         raise PolicyRefused(
@@ -197,6 +201,17 @@ def _check_classical(keys: Sequence[PublicKey], what: str) -> None:
             what,
             expected="a key in a token, ECDSA or RSA, beside any post-quantum one",
             found=", ".join(key.algorithm.display for key in keys) or "no key",
+        )
+
+
+def _check_post_quantum(signers: Iterable[PublicKey], known: Iterable[PublicKey], what: str) -> None:
+    wanted = [key.fingerprint[:16] for key in known if key.algorithm.post_quantum]
+    if wanted and not any(key.algorithm.post_quantum for key in signers):
+        raise PolicyRefused(
+            Code.RELEASE_KEYS,
+            what,
+            expected=f"post-quantum key {' or '.join(wanted)}, which is known here, among its signers",
+            found="classical ones alone",
         )
 
 
@@ -217,35 +232,41 @@ def withdrawal(release: Release, reason: str, at: datetime) -> Envelope:
 
 
 def verify_approval(data: bytes, release: Release, keys: Collection[PublicKey], what: str) -> Approval:
-    """Raises FormatRefused, TrustRefused (document.signature, release.other for another release's)."""
+    """Raises FormatRefused, TrustRefused (document.signature, release.other for another release's),
+    PolicyRefused (release.keys) for a post-quantum key: an approval is by token."""
     found, key = _by_one(data, APPROVAL, keys, what)
-    about, at, approver, statement = _read_approval(found.fields(what))
-    _check_about(about, release, what)
+    check_classical([key], what)
+    about, name, at, approver, statement = _read_approval(found.fields(what))
+    _check_about(about, name, release, what)
     return Approval(about, approver, statement, at, key)
 
 
 def verify_withdrawal(data: bytes, release: Release, keys: Collection[PublicKey], what: str) -> Withdrawal:
-    """Raises as `verify_approval`."""
+    """Raises as `verify_approval`; a post-quantum key may take back: at worst, nothing goes out."""
     found, key = _by_one(data, WITHDRAWAL, keys, what)
-    about, at, reason = _read_withdrawal(found.fields(what))
-    _check_about(about, release, what)
+    about, name, at, reason = _read_withdrawal(found.fields(what))
+    _check_about(about, name, release, what)
     return Withdrawal(about, reason, at, key)
 
 
-def check_approved(release: Release, approvals: Sequence[Approval], least: int, what: str) -> None:
-    """Four eyes: `least` different keys have approved, and none of them made the release.
+def check_approved(
+    release: Release, approvals: Sequence[Approval], least: int, what: str, *, asked: int
+) -> None:
+    """Four eyes: `least` different keys of the `asked` have approved, and none of them made the release.
 
     Raises PolicyRefused (release.approval).
     """
     others = {approval.key.fingerprint for approval in approvals} - set(release.keys)
     if len(others) < least:
-        own = sum(approval.key.fingerprint in release.keys for approval in approvals)
+        own = any(approval.key.fingerprint in release.keys for approval in approvals)
         raise PolicyRefused(
             Code.RELEASE_APPROVAL,
             what,
             expected=f"approval by {least} other than who made the release",
-            found=f"{len(others)}" + (f", and {own} by its own key" if own else ""),
-            advice="let another person run `cellward release approve` with their own token",
+            found=f"{len(others) or 'none'}" + (", and one by a key that made it" if own else ""),
+            advice="let another person run `cellward release approve` with their own token"
+            if asked
+            else "say with --approver PEM whose approval counts",
         )
 
 
@@ -258,10 +279,13 @@ def _about(release: Release, at: datetime) -> dict[str, object]:
     return {"release": release.id, "name": release.name, "at": format_time(at)}
 
 
-def _check_about(about: str, release: Release, what: str) -> None:
-    if about != release.id:
+def _check_about(about: str, name: str, release: Release, what: str) -> None:
+    if (about, name) != (release.id, release.name):
         raise TrustRefused(
-            Code.RELEASE_OTHER, what, expected=f"release {release.id[:16]}", found=f"one about {about[:16]}"
+            Code.RELEASE_OTHER,
+            what,
+            expected=f"a document about release {release.name} ({release.id[:16]})",
+            found=f"one about {name} ({about[:16]})",
         )
 
 
@@ -269,7 +293,9 @@ def _by_one(data: bytes, kind: str, keys: Collection[PublicKey], what: str) -> t
     found = envelope.decode(data, kind, what, MAX_RELEASE_SIZE)
     signers = found.signers(keys, what)
     if len(signers) != 1:
-        raise TrustRefused(Code.DOCUMENT_SIGNATURE, what, expected="one signature", found=f"{len(signers)}")
+        raise TrustRefused(
+            Code.DOCUMENT_SIGNATURE, what, expected="one signature", found=f"{len(signers) or 'none'}"
+        )
     return found, next(iter(signers))
 
 
@@ -322,12 +348,20 @@ def _read(found: Envelope, what: str) -> Release:
     )
     fields.finish()
     names = [file.name for file in release.files()]
-    places = [(part.hardware, part.stage) for part in release.parts]
-    if not places or len(set(places)) != len(places) or len(set(names)) != len(names):
-        refuse(what, "one part for each hardware and stage, each file once", "another list")
+    places = [f"{part.hardware} {part.stage}" for part in release.parts]
+    if not places or len(set(places)) != len(places):
+        refuse(what, "one part for each hardware and stage", _twice(places) or "no part")
+    if len(set(names)) != len(names):
+        refuse(what, "every file under a name of its own", _twice(names))
+    if OWN_NAMES & {name.lower() for name in names}:
+        refuse(what, f"files of other names than {', '.join(sorted(OWN_NAMES))}", "one of them")
     if list(release.keys) != sorted(release.keys):
         refuse(what, "keys in order", "another order")
     return release
+
+
+def _twice(items: Sequence[object]) -> str:
+    return ", ".join(f"{item} twice" for item in dict.fromkeys(items) if items.count(item) > 1)
 
 
 def _each(fields: Fields, name: str, read: Callable[[Fields], T]) -> tuple[T, ...]:
@@ -370,23 +404,26 @@ def _requirement(fields: Fields) -> Requirement:
 
 
 def _version(fields: Fields, name: str) -> Version:
-    return Version.parse(fields.text(name, _VERSION))
+    text = fields.text(name, _VERSION)
+    version = Version.parse(text)
+    if str(version) != text:
+        refuse(fields.what, f"{name!r} as {version}", repr(text))
+    return version
 
 
-def _read_approval(fields: Fields) -> tuple[str, datetime, str, str]:
-    about, at = _read_about(fields)
+def _read_approval(fields: Fields) -> tuple[str, str, datetime, str, str]:
+    about, name, at = _read_about(fields)
     approver, statement = fields.text("approver", _LINE), fields.text("statement", _TEXT)
     fields.finish()
-    return about, at, approver, statement
+    return about, name, at, approver, statement
 
 
-def _read_withdrawal(fields: Fields) -> tuple[str, datetime, str]:
-    about, at = _read_about(fields)
+def _read_withdrawal(fields: Fields) -> tuple[str, str, datetime, str]:
+    about, name, at = _read_about(fields)
     reason = fields.text("reason", _LINE)
     fields.finish()
-    return about, at, reason
+    return about, name, at, reason
 
 
-def _read_about(fields: Fields) -> tuple[str, datetime]:
-    fields.text("name", NAME)
-    return fields.text("release", SHA256_HEX), fields.time("at")
+def _read_about(fields: Fields) -> tuple[str, str, datetime]:
+    return fields.text("release", SHA256_HEX), fields.text("name", NAME), fields.time("at")

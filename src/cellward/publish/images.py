@@ -85,15 +85,18 @@ class ImageRepository:
         gate: Gate,
         now: datetime,
         content_keys: ContentKeys = lambda data: None,
+        check: Callable[[Sequence[Target]], None] = lambda published: None,
     ) -> tuple[Target, ...]:
         """Publish these images (by the name they have in refusals) in one new version, or none.
-        `content_keys` are for the gate; none is published.
+        `content_keys` are for the gate; none is published. `check` is asked first, with what is published
+        already, while nobody else can publish.
 
         Raises what the gate refuses with; then nothing is changed.
         """
         with self._lock():
             state = self._state()
             before = targets_of(state.targets.signed)
+            check(before)
             published = list(before)
             admitted = []
             for what, data in images.items():

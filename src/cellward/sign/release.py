@@ -1,10 +1,11 @@
 """Who makes a release, who approves it, who takes it back: each with a key in a token."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from cellward.core import release as releases
 from cellward.core.errors import Code, PolicyRefused
+from cellward.core.keys import PublicKey
 from cellward.core.release import Release
 from cellward.ports.signer import Signer
 from cellward.sign.documents import sign_document
@@ -24,7 +25,8 @@ def sign_release(release: Release, signers: Sequence[Signer]) -> bytes:
 
 
 def approve(release: Release, signer: Signer, approver: str, statement: str, now: datetime) -> bytes:
-    """Raises PolicyRefused (release.approval) for a key that made the release: four eyes, not two."""
+    """Raises PolicyRefused: release.approval for a key that made the release (four eyes, not two),
+    release.keys for a post-quantum one, which no token holds."""
     if signer.public_key.fingerprint in release.keys:
         raise PolicyRefused(
             Code.RELEASE_APPROVAL,
@@ -32,8 +34,19 @@ def approve(release: Release, signer: Signer, approver: str, statement: str, now
             expected="the key of another person than who made it",
             found=f"key {signer.public_key.fingerprint[:16]}, which signed it",
         )
+    releases.check_classical([signer.public_key], f"approval of release {release.name}")
     return sign_document(releases.approval(release, approver, statement, now), signer).encode()
 
 
-def withdraw(release: Release, signer: Signer, reason: str, now: datetime) -> bytes:
+def withdraw(
+    release: Release, keys: Collection[PublicKey], signer: Signer, reason: str, now: datetime
+) -> bytes:
+    """Raises PolicyRefused (release.keys) for a signer that is none of the release keys `keys`."""
+    if signer.public_key not in keys:
+        raise PolicyRefused(
+            Code.RELEASE_KEYS,
+            f"release {release.name}",
+            expected="a release key: " + ", ".join(key.fingerprint[:16] for key in keys),
+            found=f"key {signer.public_key.fingerprint[:16]}",
+        )
     return sign_document(releases.withdrawal(release, reason, now), signer).encode()
