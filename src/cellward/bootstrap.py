@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cellward.adapters.registration import RegistrationFile
     from cellward.adapters.sql import SqliteRegistry
     from cellward.core.image import Version
-    from cellward.core.keys import PublicKey
+    from cellward.core.keys import Algorithm, PublicKey
     from cellward.core.metadata import Installed
     from cellward.core.registration import Registration
     from cellward.ports.checkout import Checkout
@@ -52,6 +52,7 @@ __all__ = [
     "key_store",
     "log_of",
     "logged",
+    "make_softkey",
     "measured",
     "module_verifier",
     "read_file",
@@ -77,11 +78,22 @@ __all__ = [
 
 
 def signer(home: Home, uri: str) -> Signer:
-    """The key that a PKCS#11 URI names. Raises token.*, key.*."""
+    """The key that a PKCS#11 URI names, or an ML-DSA key in a file (`softkey:`). Raises token.*, key.*."""
+    if uri.startswith("softkey:"):
+        from cellward.adapters.softkeys import SoftSigner
+
+        return SoftSigner(uri)
     from cellward.adapters.pkcs11 import TokenSigner
 
     parsed = TokenUri.parse(uri)
     return TokenSigner(_token(home, parsed, create=False), parsed, uri)
+
+
+def make_softkey(path: Path, algorithm: "Algorithm") -> "PublicKey":
+    """Raises key.exists, key.exportable, storage.*."""
+    from cellward.adapters.softkeys import make
+
+    return make(path, algorithm, write_file)
 
 
 def role_signer(home: Home, role: Role) -> Signer:

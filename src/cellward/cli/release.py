@@ -16,7 +16,7 @@ from cellward.core import release as releases
 from cellward.core.errors import Code, FormatRefused
 from cellward.core.image import Version, decode
 from cellward.core.image.place import place
-from cellward.core.keys import PublicKey
+from cellward.core.keys import Algorithm, PublicKey
 from cellward.core.release import File, Part, Release, Requirement
 from cellward.ports.signer import Role
 
@@ -65,7 +65,7 @@ def release() -> None:
     "--require", "requires", multiple=True, help="'HARDWARE:OF needs NAME>=VERSION'; may be repeated."
 )
 @click.option("--key", help="PKCS#11 URI of the release key.  [default: the token's release key]")
-@click.option("--post-quantum", help="URI of an ML-DSA key that signs it too.")
+@click.option("--post-quantum", help="softkey:/FILE of an ML-DSA key that signs it too: in software, no HSM.")
 @click.option("-o", "--output", required=True, type=_folder, help="Folder to make.")
 @_json
 @click.pass_obj
@@ -106,7 +106,7 @@ def create(
     signers += [bootstrap.release_signer(home, post_quantum, "release", name)] if post_quantum else []
     copies = {path.name: content for path, content in files.items()}
     data = _open(output).make(copies, lambda: sign_release(made, signers))
-    _show(releases.decode(data), as_json)
+    _show(releases.decode(data), [signer.public_key for signer in signers], as_json)
 
 
 def _part(path: Path, data: bytes) -> Part:
@@ -135,7 +135,8 @@ def _requirement(text: str) -> Requirement:
 @click.pass_obj
 def show(home: Home, folder: Path, release_keys: tuple[Path, ...], as_json: bool) -> None:
     """What release.json in FOLDER says, if its signatures are good."""
-    _show(_open(folder).release(_trusted(home, release_keys)), as_json)
+    keys = _trusted(home, release_keys)
+    _show(_open(folder).release(keys), keys, as_json)
 
 
 @release.command()
@@ -233,6 +234,26 @@ def withdraw(home: Home, folder: Path, reason: str, key: str | None, release_key
     click.echo(f"release {found.name} ({found.id[:16]}) is withdrawn: {said}")
 
 
+@release.command()
+@click.argument("file", type=_file)
+@click.option(
+    "--algorithm",
+    type=click.Choice([Algorithm.ML_DSA_65.value, Algorithm.ML_DSA_87.value]),
+    default=Algorithm.ML_DSA_65.value,
+    show_default=True,
+)
+@click.option("--public", required=True, type=_file, help="Where its public half goes, as PEM.")
+def softkey(file: Path, algorithm: str, public: Path) -> None:
+    """Make an ML-DSA key in FILE (mode 0600), for `create --post-quantum softkey:FILE`: no HSM.
+
+    Its signature is only ever one beside a token's: no token carries ML-DSA yet.
+    """
+    path = file.absolute()
+    key = bootstrap.make_softkey(path, Algorithm(algorithm))
+    bootstrap.write_file(public, key.pem())
+    click.echo(f"softkey:{path}: {key.algorithm.display} {key.fingerprint[:32]}, in software, no HSM")
+
+
 def _open(folder: Path) -> "Folder":
     from cellward.publish.releases import Folder
 
@@ -245,7 +266,7 @@ def _trusted(home: Home, paths: Iterable[Path]) -> list[PublicKey]:
     return given or [bootstrap.role_signer(home, Role.RELEASE).public_key]
 
 
-def _show(found: Release, as_json: bool) -> None:
+def _show(found: Release, keys: Iterable[PublicKey], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_facts(found), indent=2))
         return
@@ -267,7 +288,14 @@ def _show(found: Release, as_json: bool) -> None:
     click.echo(f"  id       {found.id}")
     click.echo(f"  safety   {found.safety_impact or 'no impact'}")
     click.echo(f"  beside   {found.notes.name}, {found.sbom.name}")
-    click.echo("\n".join(f"  signed   {key}" for key in found.keys))
+    by = {key.fingerprint: key.algorithm for key in keys}
+    for key in found.keys:
+        said = _kind(by[key]) if key in by else "not known here, not verified"
+        click.echo(f"  signed   {key}  {said}")
+
+
+def _kind(algorithm: Algorithm) -> str:
+    return algorithm.display + (" (software, no HSM)" if algorithm.post_quantum else "")
 
 
 def _facts(found: Release) -> dict[str, object]:
