@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cellward.core.keys import Algorithm, PublicKey
     from cellward.core.metadata import Installed
     from cellward.core.registration import Registration
+    from cellward.core.slots import Region
     from cellward.ports.checkout import Checkout
     from cellward.ports.signinglog import SigningLog
     from cellward.ports.verifier import DeviceVerifier
@@ -39,6 +40,7 @@ __all__ = [
     "DirectoryStore",
     "authorities",
     "checkout",
+    "configuration_pages",
     "connect_module",
     "content_keys",
     "default_token",
@@ -280,7 +282,28 @@ def gate(home: Home) -> "Gate":
     from cellward.publish.verifiers import Pair
 
     keys = frozenset(key.key_hash for key in firmware_keys(home))
-    return Gate(keys, Pair(module_verifier()))
+    configuration = configuration_pages(home)
+    return Gate(keys, Pair(module_verifier()), configuration=configuration)
+
+
+def configuration_pages(home: Home) -> "dict[str, tuple[Region, ...]]":
+    """What each hardware keeps for itself in its banks, by its target profile, where the maker has one.
+
+    Raises config.invalid, publish.policy for a target that no release may be made for.
+    """
+    from cellward.core import policy
+    from cellward.core.slots import HARDWARE
+
+    store, found = DirectoryStore(home.profiles), {}
+    for name, hardware in HARDWARE.items():
+        data = store.read(f"{name}.toml")
+        if data is None:
+            continue
+        profile = policy.decode(data, str(home.profiles / f"{name}.toml"))
+        policy.check_hardware(profile, name)
+        policy.check(profile, policy.lint(profile))
+        found[name] = profile.configuration_of(hardware)
+    return found
 
 
 def released(home: Home) -> "Released":

@@ -38,6 +38,11 @@ class Home:
         return self.root / "director"
 
     @property
+    def profiles(self) -> Path:
+        """Target profiles, HARDWARE.toml, for the publish gate (docs/formats/target-profile.md)."""
+        return self.root / "profiles"
+
+    @property
     def database(self) -> Path:
         return self.root / "cellward.db"
 

@@ -6,8 +6,11 @@ from functools import cache
 from random import Random
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from cellward.core.errors import Code, Refused, Unavailable
+from cellward.core.image import Version, build
+from cellward.core.keys import PublicKey
 from cellward.core.slots import BMS_M33, BMS_M33_18S, COUNTER_MAX, Hardware, Stage
 from cellward.ports.verifier import Accepted, DeviceVerifier
 from cellward.publish.verifiers import CoreVerifier
@@ -232,3 +235,17 @@ def test_a_key_that_is_no_point_is_the_signature_s_matter() -> None:
     crooked = data.replace(key.public.encoded[-64:], bytes(64))
     keys = [key.public.key_hash]
     assert said(module(), crooked, keys) == said(CORE, crooked, keys)
+
+
+def test_a_signature_that_the_rom_does_not_know(verifier: DeviceVerifier) -> None:
+    """A stock MCUboot boots Ed25519; our module does not, so it is not published for it."""
+    private = ed25519.Ed25519PrivateKey.generate()
+    public = PublicKey.from_cryptography(private.public_key())
+    unsigned = build(
+        binary("app-1.4.0.bin"),
+        version=Version(1, 4, 0),
+        counter=6,
+        hardware=(BMS_M33.vendor_id, BMS_M33.class_id(Stage.APP)),
+    )
+    data = unsigned.signed(public, private.sign(unsigned.digest))
+    assert said(verifier, data, [public.key_hash]) is Code.IMAGE_NO_SIGNATURE

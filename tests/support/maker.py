@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from cellward.core import image, wire
 from cellward.core.errors import Code, Unavailable
-from cellward.core.image import Version
+from cellward.core.image import KeyTlv, Version
+from cellward.core.image.protected import NO_EXTRAS, Extras
 from cellward.core.keys import Algorithm, PublicKey
 from cellward.core.metadata import Ecu, EcuReport, Installed, Manifest, Target, encode_manifest
 from cellward.core.slots import HARDWARE, Stage
@@ -119,6 +120,8 @@ def signed_image(
     header_size: int = 0x200,
     class_id: bytes | None = None,
     encrypted: bool = False,
+    key_tlv: KeyTlv = KeyTlv.BOTH,
+    extras: Extras = NO_EXTRAS,
 ) -> bytes:
     board = HARDWARE[hardware]
     hand = keys("firmware")
@@ -129,8 +132,9 @@ def signed_image(
         hardware=(board.vendor_id, class_id or board.class_id(stage)),
         header_size=header_size,
         encrypted=encrypted,
+        extras=extras,
     )
-    return unsigned.signed(hand.public_key, hand.sign(unsigned.digest))
+    return unsigned.signed(hand.public_key, hand.sign(unsigned.digest), key_tlv)
 
 
 @dataclass

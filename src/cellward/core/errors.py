@@ -109,6 +109,7 @@ class Code(StrEnum):
     PUBLISH_CONFIGURATION = "publish.configuration"
     PUBLISH_COUNTER = "publish.counter"
     PUBLISH_DEPENDENCY = "publish.dependency"
+    PUBLISH_POLICY = "publish.policy"
     # flash and fuses
     FLASH_UNERASED = "flash.unerased"
     FLASH_ALIGNMENT = "flash.alignment"

@@ -15,8 +15,9 @@ from cellward.core.errors import (
     TrustRefused,
     Unavailable,
 )
-from cellward.core.image import Entry, Image, KeyTlv, Tlv, Unsigned, Version, decode
+from cellward.core.image import Entry, Image, KeyTlv, Tlv, Version, decode
 from cellward.core.image.encryption import encrypt
+from cellward.core.image.protected import Dependency, Extras
 from cellward.core.slots import COUNTER_MAX, HARDWARE, Hardware, Region, Stage
 from cellward.ports.verifier import Accepted
 from cellward.publish.gate import (
@@ -252,29 +253,18 @@ def test_the_module_is_asked_about_the_plaintext(keys: Keys) -> None:
     assert asked == [plain]
 
 
-def unsigned_again(body: bytes) -> Unsigned:
-    decoded = decode(body)
-    end = decoded.header_size + decoded.payload_size
-    return Unsigned(body[: decoded.header_size], decoded.payload, body[end : decoded.signed_size])
-
-
 def test_a_hash_alone_names_a_key_that_the_module_does_not_have(keys: Keys) -> None:
     """The maker holds the whole key, the fuses only its hash."""
-    hand, body = keys("firmware"), signed_image(keys)
-    unsigned = unsigned_again(body)
-    data = unsigned.signed(hand.public_key, hand.sign(unsigned.digest), KeyTlv.HASH)
-    assert refusal(keys, data) is Code.IMAGE_NO_SIGNATURE
+    assert refusal(keys, signed_image(keys, key_tlv=KeyTlv.HASH)) is Code.IMAGE_NO_SIGNATURE
 
 
 # Keys of another stage, configuration, and what a release asks ----------------------------------------
 
 
-@pytest.mark.parametrize("fmt", list(KeyTlv))
-def test_a_development_key_is_called_one(keys: Keys, fmt: KeyTlv) -> None:
-    bench, body = Keys(), signed_image(keys)
-    hand = bench("firmware")
-    unsigned = unsigned_again(body)
-    data = unsigned.signed(hand.public_key, hand.sign(unsigned.digest), fmt)
+@pytest.mark.parametrize("key_tlv", list(KeyTlv))
+def test_a_development_key_is_called_one(keys: Keys, key_tlv: KeyTlv) -> None:
+    bench = Keys()
+    hand, data = bench("firmware"), signed_image(bench, key_tlv=key_tlv)
     for held in (gate(keys).keys, {*gate(keys).keys, hand.public_key.key_hash}):
         judge = replace(gate(keys), keys=held, development=[hand.public_key.key_hash])
         with pytest.raises(TrustRefused) as refused:
@@ -336,8 +326,8 @@ def dependency(value: bytes) -> Image:
 
 
 def test_the_dependencies_of_an_image() -> None:
-    value = bytes([0, 0, 0, 0]) + Version(1, 4, 2, 5).encode()
-    (found,) = requirements_of(dependency(value), Stage.APP)
+    extras = Extras(dependencies=(Dependency(0, Version(1, 4, 2, 5)),))
+    (found,) = requirements_of(decode(signed_image(Keys(), extras=extras)), Stage.APP)
     assert found == Requirement("app", "loader", Version(1, 4, 2, 5))
     assert requirements_of(decode(signed_image(Keys())), Stage.APP) == ()
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from cellward import bootstrap
+from cellward.cli.lint import example_profile
 from cellward.config import Home
 from cellward.core.errors import Code, FormatRefused, Unavailable
+from cellward.core.slots import Region
 from cellward.publish.verifiers import CoreVerifier, Pair
 from cellward.vbms import verifier
 from cellward.vbms.packaged import packaged
@@ -30,6 +32,15 @@ def test_the_maker_s_gate_asks_both(tmp_path: Path, keys: Keys) -> None:
     assert isinstance(gate.verifier.core, CoreVerifier)
     assert isinstance(gate.verifier.module, verifier.ModuleVerifier)
     assert list(gate.keys) == [keys("firmware").public_key.key_hash]
+
+
+def test_the_maker_s_gate_knows_what_a_target_keeps(tmp_path: Path, keys: Keys) -> None:
+    home = Home(tmp_path)
+    home.profiles.mkdir()
+    pages = "configuration_pages = [{ address = 0x08040000, size = 0x2000 }]"
+    text = example_profile().replace("configuration_pages = []", pages)
+    (home.profiles / "bms-m33.toml").write_text(text)
+    assert bootstrap.gate(home).configuration == {"bms-m33": (Region(0x40000, 0x2000),)}
 
 
 def test_without_the_emulator_there_is_no_gate(
