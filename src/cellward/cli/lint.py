@@ -1,4 +1,4 @@
-"""`cellward lint`: is this target fit for releases?"""
+"""`cellward release lint`: is this target fit for releases?"""
 
 import json
 from collections.abc import Sequence

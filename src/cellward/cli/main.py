@@ -24,7 +24,6 @@ COMMANDS = {
     "server": "serve repositories, artefacts and enrolment",
     "device": "the pack controller: enrol, poll, verify, install",
     "module": "the battery module: provision, boot, status",
-    "lint": "check a target profile, or a Zephyr project's MCUboot settings",
     "evidence": "clause or attack, control, test, last result",
     "lab": "attack the boot chain: faults, power cuts, leakage",
     "demo": "the whole way in a temporary directory",

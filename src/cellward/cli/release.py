@@ -11,6 +11,7 @@ import click
 
 from cellward import bootstrap
 from cellward.cli.keyfiles import read_key
+from cellward.cli.lint import lint
 from cellward.config import Home
 from cellward.core import release as releases
 from cellward.core.errors import Code, FormatRefused
@@ -51,6 +52,9 @@ def _now() -> datetime:
 @click.group()
 def release() -> None:
     """Make a release of images and calibrations, check it, let somebody else approve it, withdraw it."""
+
+
+release.add_command(lint)
 
 
 @release.command()

@@ -1,4 +1,4 @@
-"""`cellward lint`, and what the publish gate makes of the maker's own target profiles."""
+"""`cellward release lint`, and what the publish gate makes of the maker's own target profiles."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ CONF = "CONFIG_BOOT_UPGRADE_ONLY=y\nCONFIG_BOOT_VALIDATE_SLOT0=n\nCONFIG_BOOT_SI
 
 
 def run(*arguments: str | Path) -> Result:
-    result = CliRunner().invoke(cellward, ["lint", *map(str, arguments)])
+    result = CliRunner().invoke(cellward, ["release", "lint", *map(str, arguments)])
     if result.exception is not None and not isinstance(result.exception, CellwardError | SystemExit):
         raise result.exception
     return result
