@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DirectoryStore",
     "authorities",
+    "calibration_signer",
     "checkout",
     "configuration_pages",
     "connect_module",
@@ -172,6 +173,12 @@ def release_signer(home: Home, key: str | None, kind: str, subject: str) -> Sign
     """A key by its PKCS#11 URI, or the release role's own. Every use is logged."""
     found = signer(home, key) if key else role_signer(home, Role.RELEASE)
     return logged(home, found, "approver" if kind == "approval" else Role.RELEASE, kind, subject)
+
+
+def calibration_signer(home: Home, key: str | None, subject: str) -> Signer:
+    """A key by its PKCS#11 URI, or the calibration role's own. Every use is logged."""
+    found = signer(home, key) if key else role_signer(home, Role.CALIBRATION)
+    return logged(home, found, Role.CALIBRATION, "calibration", subject)
 
 
 def logged(home: Home, key: Signer, role: str, kind: str, subject: str) -> Signer:
@@ -323,14 +330,18 @@ def release_gate(home: Home) -> "ReleaseGate":
         gate(home),
         image_repository(home).targets(),
         released(home).all(),
-        _read_calibration,
+        lambda data, what: _read_calibration(home, data, what),
         lambda data: content_key(data, held),
         released(home).withdrawn().keys(),
     )
 
 
-def _read_calibration(data: bytes, what: str) -> "tuple[str, Version, int]":
-    raise PolicyRefused(Code.RELEASE_PART, what, expected="images", found="a calibration")
+def _read_calibration(home: Home, data: bytes, what: str) -> "tuple[str, Version, int]":
+    from cellward.core.calibration import check_device, verify
+
+    found = verify(data, [role_signer(home, Role.CALIBRATION).public_key], what).calibration
+    check_device(found, found.hardware, None, 0, what)  # a release is for every module of its hardware
+    return found.hardware, found.version, found.counter
 
 
 def module_verifier() -> "DeviceVerifier":

@@ -18,6 +18,7 @@ from cellward.core.errors import CellwardError, Code, Refused, Unavailable
 COMMANDS = {
     "keys": "make and list the signing keys in the token",
     "image": "sign, show and verify MCUboot images",
+    "calibration": "sign, show and verify cell limits and sensor corrections",
     "release": "what belongs together: create, check, approve, withdraw",
     "log": "the signing log: show, verify, checkpoints and proofs",
     "repo": "publish images and order them for vehicles",

@@ -13,6 +13,7 @@ from cellward import bootstrap
 from cellward.cli.keyfiles import read_key
 from cellward.cli.lint import lint
 from cellward.config import Home
+from cellward.core import calibration
 from cellward.core import release as releases
 from cellward.core.errors import Code, FormatRefused
 from cellward.core.image import Version, decode
@@ -60,6 +61,9 @@ release.add_command(lint)
 @release.command()
 @click.argument("name")
 @click.option("--image", "images", multiple=True, type=_file, help="Signed image; may be repeated.")
+@click.option(
+    "--calibration", "calibrations", multiple=True, type=_file, help="Signed calibration; may be repeated."
+)
 @click.option("--notes", required=True, type=_file, help="Release notes.")
 @click.option("--sbom", required=True, type=_file, help="CycloneDX in JSON, with each image's SHA-256.")
 @click.option("--safety-impact", help="What the release changes about safety.")
@@ -77,6 +81,7 @@ def create(
     home: Home,
     name: str,
     images: tuple[Path, ...],
+    calibrations: tuple[Path, ...],
     notes: Path,
     sbom: Path,
     safety_impact: str | None,
@@ -93,15 +98,18 @@ def create(
 
     if (safety_impact is None) != no_safety_impact or not (safety_impact or "x").strip():
         raise click.UsageError("say --safety-impact TEXT, or --no-safety-impact")
-    if not images:
-        raise click.UsageError("say what it is a release of: --image FILE")
-    files = {path: bootstrap.read_file(path, releases.MAX_FILE_SIZE) for path in (*images, notes, sbom)}
+    if not images and not calibrations:
+        raise click.UsageError("say what it is a release of: --image FILE, --calibration FILE")
+    given = (*images, *calibrations, notes, sbom)
+    files = {path: bootstrap.read_file(path, releases.MAX_FILE_SIZE) for path in given}
+    parts = [_part(path, files[path]) for path in images]
+    parts += [_calibration_part(path, files[path]) for path in calibrations]
     made = Release(
         name=name,
         created=_now(),
         security_fix=security_fix,
         safety_impact=safety_impact or "",
-        parts=tuple(_part(path, files[path]) for path in images),
+        parts=tuple(parts),
         notes=File.of(notes.name, files[notes]),
         sbom=File.of(sbom.name, files[sbom]),
         requires=tuple(_requirement(text) for text in requires),
@@ -117,6 +125,12 @@ def _part(path: Path, data: bytes) -> Part:
     decoded = decode(data, str(path))
     hardware, stage = place(decoded, str(path))
     return Part(File.of(path.name, data), hardware.name, stage.value, decoded.version, decoded.counter or 0)
+
+
+def _calibration_part(path: Path, data: bytes) -> Part:
+    found = calibration.decode(data, str(path))
+    file = File.of(path.name, data)
+    return Part(file, found.hardware, releases.CALIBRATION, found.version, found.counter)
 
 
 def _requirement(text: str) -> Requirement:

@@ -4,12 +4,12 @@ A profile says what the bootloader and the fuses of a product do. `lint` finds w
 the attack list had wrong (shared list, rows 5, 16, 19 and others); an error keeps releases from it.
 """
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NoReturn
 
+from cellward.core import stricttoml
 from cellward.core.errors import Code, FormatRefused, PolicyRefused
 from cellward.core.slots import Hardware, Region
 
@@ -298,7 +298,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 def decode(data: bytes, what: str) -> Profile:
     """A profile in TOML. Raises FormatRefused (config.invalid): nothing in it may be unknown, and the
     fields of ESSENTIAL must be there."""
-    said = _tables(_parse(data, what), what)
+    said = _tables(stricttoml.decode(data, what, PROFILE_LIMIT), what)
     name, hardware = said.get("name"), said.get("hardware")
     if not _is_text(name) or not (hardware is None or _is_text(hardware)):
         _refuse(what, "[target] with a name of 1 to 64 characters, and perhaps a hardware", repr(name)[:40])
@@ -308,15 +308,6 @@ def decode(data: bytes, what: str) -> Profile:
     values = {key: _choice(key, said[key], what) for key in _ENUMS if key in said}
     pages = _pages(said.get("configuration_pages", []), what)
     return Profile(name=str(name), hardware=hardware, configuration_pages=pages, **values)
-
-
-def _parse(data: bytes, what: str) -> dict[str, Any]:
-    if len(data) > PROFILE_LIMIT:
-        _refuse(what, f"at most {PROFILE_LIMIT} bytes", f"{len(data)}")
-    try:
-        return tomllib.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise FormatRefused(Code.CONFIG, what, expected="TOML in UTF-8", found=str(error)[:120]) from error
 
 
 def _tables(tree: Mapping[str, Any], what: str) -> dict[str, Any]:

@@ -6,13 +6,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from cellward.cli.calibration import example_source
 from cellward.cli.main import cellward
+from cellward.core.calibration import from_source
 from cellward.core.errors import CellwardError, Code
 from cellward.core.slots import BMS_M33, MAGIC_FROM_END, TRAILER_MAGIC, Stage
 from cellward.ports.linksocket import socket_path
@@ -140,12 +143,17 @@ def test_provision_closes_the_module(planted: Path) -> None:
 
 
 def test_calibration_before_the_module_is_closed(state: Path) -> None:
-    limits = ("--cell-over-mv", "4150", "--cell-under-mv", "3000", "--current-gain-ppm", "-1200")
-    calibrate = ("calibrate", "--state", state, "--version", "3", *limits)
+    """The module takes and applies what a signed calibration says (core.calibration)."""
+    source = example_source().replace("gain_ppm = 0", "gain_ppm = -1200")
+    made = from_source(source.encode(), datetime.now(UTC), "example")
+    wanted, version = made.block, made.block_version
+    cells = ("--cell-over-mv", f"{wanted.cell_over_mv}", "--cell-under-mv", f"{wanted.cell_under_mv}")
+    limits = (*cells, "--current-gain-ppm", f"{wanted.current_gain_ppm}")
+    calibrate = ("calibrate", "--state", state, "--version", f"{version}", *limits)
     assert run(*provision(state, "--keep-open")).exit_code == 0
     facts = told(*calibrate)
-    assert (facts["changed"], facts["version"], facts["counter"]) == (True, 3, 1)
-    assert (facts["cell_over_mv"], facts["current_gain_ppm"]) == (4150, -1200)
+    assert (facts["changed"], facts["version"], facts["counter"]) == (True, 0x01000000, 1)
+    assert (facts["cell_over_mv"], facts["current_gain_ppm"]) == (4200, -1200)
     assert "was there already" in run(*calibrate).stdout
     assert run(*provision(state)).exit_code == 0
     assert told("boot", "--state", state)["boots"][0]["events"] == []
