@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from cellward import bootstrap
+from cellward.cli.keyfiles import read_key
 from cellward.config import Home
 from cellward.core.errors import Code, FormatRefused, PolicyRefused
 from cellward.core.metadata import Factory, Target, encode_factory
@@ -205,9 +206,23 @@ def refresh(home: Home, as_json: bool) -> None:
     "--enrol-url", "enrol_urls", multiple=True, default=["https://127.0.0.1:8444"], show_default=True,
     help="Enrolment listener; may be repeated.",
 )  # fmt: skip
+@click.option(
+    "--release-key", "release_keys", multiple=True, type=click.Path(dir_okay=False, path_type=Path),
+    help="PEM: install only images of releases signed by this key; may be repeated.",
+)  # fmt: skip
 @click.pass_obj
-def factory(home: Home, output: Path, urls: tuple[str, ...], enrol_urls: tuple[str, ...]) -> None:
-    """What a pack controller leaves the plant with: CAs, roots, firmware keys, where to ask."""
+def factory(
+    home: Home,
+    output: Path,
+    urls: tuple[str, ...],
+    enrol_urls: tuple[str, ...],
+    release_keys: tuple[Path, ...],
+) -> None:
+    """What a pack controller leaves the plant with: CAs, roots, firmware keys, where to ask.
+
+    With release keys it installs only what they have released. All of them that a release names must have
+    signed it: name the ML-DSA key too where releases carry two signatures.
+    """
     authorities = bootstrap.authorities(home, _now())
     with bootstrap.registry(home) as held:
         director_root = bootstrap.director(home, held).roots.data()
@@ -220,6 +235,7 @@ def factory(home: Home, output: Path, urls: tuple[str, ...], enrol_urls: tuple[s
         director_urls=_https(urls),
         image_urls=_https(urls),
         enrol_urls=_https(enrol_urls),
+        release_keys=tuple(read_key(path) for path in release_keys),
     )
     bootstrap.write_file(output, encode_factory(made))
     click.echo(f"wrote {output}")

@@ -65,7 +65,9 @@ class Agent:
         self._fetch = Fetcher(transports, watch.progress)
         self._connect = connect
         self._watch = watch
-        self._updater = Updater(memory, self._fetch, factory.firmware_keys, watch, limits)
+        self._updater = Updater(
+            memory, self._fetch, factory.firmware_keys, factory.release_keys, watch, limits
+        )
 
     def cycle(self, now: datetime) -> Cycle:
         """Steps 1 to 10, with `now` fixed for all of them. What was refused is reported and returned.

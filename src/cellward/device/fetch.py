@@ -1,10 +1,12 @@
 """Files of the two repositories, and images: bounded, resumable, nothing believed yet."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import closing
 
 from cellward.core.errors import Code, Refused, TrustRefused, Unavailable
 from cellward.core.metadata import RULES, Repository, Role, Target, file_name
+from cellward.core.release import MAX_RELEASE_SIZE
 from cellward.core.trust import verify_download
 from cellward.device.memory import Memory
 from cellward.ports.transport import Transport
@@ -55,6 +57,33 @@ class Fetcher:
         chunks = self._transports[repository].get(path, limit)
         with closing(chunks):
             return b"".join(chunks)
+
+    def release(self, target: Target) -> bytes:
+        """The bytes of the release that the target names.
+
+        Raises TrustRefused (release.part) for a target without one, release.file for other bytes.
+        """
+        subject = f"release of {target.name}"
+        if not target.release:
+            raise TrustRefused(
+                Code.RELEASE_PART,
+                f"target {target.name}",
+                expected="an image that was published with a release",
+                found="one without",
+                advice="the factory data names release keys: publish with `cellward repo publish --release`",
+            )
+        try:
+            data = self._read(Repository.IMAGE, f"/v1/artefacts/{target.release_name}", MAX_RELEASE_SIZE)
+        except Refused as error:
+            if error.code is not Code.NOT_FOUND:
+                raise
+            raise TrustRefused(
+                Code.RELEASE_FILE, subject, expected=target.release_name, found="none"
+            ) from error
+        found = hashlib.sha256(data).hexdigest()
+        if found != target.release:
+            raise TrustRefused(Code.RELEASE_FILE, subject, expected=f"SHA-256 {target.release}", found=found)
+        return data
 
     def image(self, target: Target, slot_size: int, memory: Memory) -> bytes:
         """The image's bytes, of exactly the signed length and hash (steps 6, G9).

@@ -61,19 +61,21 @@ SILENT_WATCH = Watch()
 
 
 class Updater:
-    """`keys` are the factory's firmware keys."""
+    """`keys` and `release_keys` are the factory's; with release keys, an image must belong to a release."""
 
     def __init__(
         self,
         memory: Memory,
         fetch: Fetcher,
         keys: tuple[PublicKey, ...],
+        release_keys: tuple[PublicKey, ...],
         watch: Watch,
         limits: safety.Limits,
     ) -> None:
         self._memory = memory
         self._fetch = fetch
         self._keys = keys
+        self._release_keys = release_keys
         self._watch = watch
         self._limits = limits
 
@@ -124,6 +126,8 @@ class Updater:
         images = {}
         for order in orders:
             target, stage = order.target, Stage(order.target.stage)
+            if self._release_keys:  # before anything large is fetched
+                verify.verify_release(self._fetch.release(target), target, self._release_keys)
             data = self._fetch.image(target, hardware.slot(stage).size, self._memory)  # 6
             images[stage] = verify.verify_image(data, target, stage, found.status, self._keys)  # 7
             _check_openable(images[stage], order)

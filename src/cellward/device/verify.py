@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from cellward.core import image, strictjson, trust
+from cellward.core import image, release, strictjson, trust
+from cellward.core.errors import Code, TrustRefused
 from cellward.core.keys import PublicKey
 from cellward.core.metadata import Repository, Role, Target
 from cellward.core.slots import Stage
@@ -105,6 +106,30 @@ def _targets(state: TrustedRepository, now: datetime, fetch: Fetcher) -> Trusted
     version, limit = snapshot.signed.meta["targets.json"].version, trust.targets_limit(state)
     data = fetch.metadata(state.repository, Role.TARGETS, version, limit)
     return trust.update_targets(state, data, now)
+
+
+def verify_release(data: bytes, target: Target, keys: tuple[PublicKey, ...]) -> release.Release:
+    """The release that an image belongs to: by every key that it names (so that a second, post-quantum
+    signature cannot be left out), and that it names this image.
+
+    Raises FormatRefused, TrustRefused (document.signature, release.file, release.part), PolicyRefused
+    (release.keys).
+    """
+    found = release.verify(data, keys, f"release of {target.name}")
+    said = {
+        (part.file.sha256, part.file.length, part.stage, str(part.version), part.counter)
+        for part in found.parts
+        if part.hardware in target.hardware_ids
+    }
+    ordered = (target.sha256, target.length, target.stage, target.version, target.release_counter)
+    if ordered not in said:
+        raise TrustRefused(
+            Code.RELEASE_PART,
+            f"target {target.name}",
+            expected=f"a part of release {found.name}",
+            found=f"{target.sha256[:16]}, which it does not name",
+        )
+    return found
 
 
 def verify_image(

@@ -5,9 +5,10 @@ sees the repository as it was. A crash leaves files that nobody names; their ver
 again, because an immutable name must never have two contents.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
@@ -86,10 +87,12 @@ class ImageRepository:
         now: datetime,
         content_keys: ContentKeys = lambda data: None,
         check: Callable[[Sequence[Target]], None] = lambda published: None,
+        release: bytes = b"",
     ) -> tuple[Target, ...]:
         """Publish these images (by the name they have in refusals) in one new version, or none.
         `content_keys` are for the gate; none is published. `check` is asked first, with what is published
-        already, while nobody else can publish.
+        already, while nobody else can publish. `release`: the file of the release that they belong to, which
+        is published beside them; an image that is out already keeps what it came with.
 
         Raises what the gate refuses with; then nothing is changed.
         """
@@ -101,11 +104,15 @@ class ImageRepository:
             admitted = []
             for what, data in images.items():
                 target = gate.admit(data, published, what, content_keys(data))
+                if release and target not in published:
+                    target = replace(target, release=hashlib.sha256(release).hexdigest())
                 admitted.append(target)
                 if target not in published:
                     published.append(target)
             for target, data in zip(admitted, images.values(), strict=True):
                 self._artefacts.write_once(target.stored_name, data)
+                if target.release and target not in before:
+                    self._artefacts.write_once(target.release_name, release)
             if len(published) > len(before):
                 self._write(state, published, now)
             return tuple(admitted)

@@ -14,7 +14,7 @@ from cellward.core.metadata.roles import MAX_FACTORY_SIZE, Repository
 from cellward.core.strictjson import Fields, refuse
 
 MAX_URLS = 8
-MAX_FIRMWARE_KEYS = 4
+MAX_KEYS = 4
 _URL = re.compile(r"https://[!-~]{1,240}", re.ASCII)
 _PEM_LIMIT = 16 * 1024
 # The one mapping spoken here: every path must be signed by both repositories (B2). A map that asks
@@ -25,7 +25,8 @@ MAPPING = [{"paths": ["*"], "repositories": [str(Repository.DIRECTOR), str(Repos
 @dataclass(frozen=True)
 class Factory:
     """`server_ca`, `device_ca`: PEM certificates; `director_root`, `image_root`: signed root files;
-    `firmware_keys`: whose images the modules boot; `director_urls`, `image_urls`, `enrol_urls`: https.
+    `firmware_keys`: whose images the modules boot; `director_urls`, `image_urls`, `enrol_urls`: https;
+    `release_keys`: where there are some, only what they have released is installed.
     """
 
     server_ca: bytes
@@ -36,6 +37,7 @@ class Factory:
     director_urls: tuple[str, ...]
     image_urls: tuple[str, ...]
     enrol_urls: tuple[str, ...] = ()
+    release_keys: tuple[PublicKey, ...] = ()
 
     def root(self, repository: Repository) -> bytes:
         return self.director_root if repository is Repository.DIRECTOR else self.image_root
@@ -59,6 +61,8 @@ def encode_factory(factory: Factory) -> bytes:
     }
     if factory.enrol_urls:
         tree["enrolment"] = list(factory.enrol_urls)
+    if factory.release_keys:
+        tree["release_keys"] = [key.pem().decode("ascii") for key in factory.release_keys]
     data = json.dumps(tree, indent=1, sort_keys=True).encode("ascii") + b"\n"
     decode_factory(data)
     return data
@@ -76,10 +80,14 @@ def decode_factory(data: bytes) -> Factory:
         device_ca=_certificate(fields, "device_ca"),
         director_root=_root(fields, "director_root"),
         image_root=_root(fields, "image_root"),
-        firmware_keys=_keys(fields),
+        firmware_keys=tuple(
+            key.require(ROM_ALGORITHMS, "factory data firmware_keys")
+            for key in _keys(fields, "firmware_keys")
+        ),
         director_urls=director_urls,
         image_urls=image_urls,
         enrol_urls=fields.texts("enrolment", _URL, MAX_URLS) if "enrolment" in fields else (),
+        release_keys=_keys(fields, "release_keys") if "release_keys" in fields else (),
     )
     fields.finish()
     return factory
@@ -117,13 +125,9 @@ def _root(fields: Fields, name: str) -> bytes:
         raise error.about(f"factory data {name}") from error
 
 
-def _keys(fields: Fields) -> tuple[PublicKey, ...]:
-    pems = fields.items("firmware_keys", MAX_FIRMWARE_KEYS)
-    keys = tuple(_firmware_key(pem) for pem in pems if isinstance(pem, str))
+def _keys(fields: Fields, name: str) -> tuple[PublicKey, ...]:
+    pems = fields.items(name, MAX_KEYS)
+    keys = tuple(PublicKey.from_pem(pem.encode()) for pem in pems if isinstance(pem, str))
     if not keys or len(set(keys)) != len(pems):
-        refuse("factory data", "different firmware keys in PEM", "another list")
+        refuse("factory data", f"different keys in PEM in {name!r}", "another list")
     return keys
-
-
-def _firmware_key(pem: str) -> PublicKey:
-    return PublicKey.from_pem(pem.encode()).require(ROM_ALGORITHMS, "factory data firmware_keys")

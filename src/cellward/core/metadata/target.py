@@ -43,7 +43,8 @@ class Target:
     """One image: name, length in bytes, SHA-256 in hex, and the four fields that SHALL match.
 
     `release_counter` is the image's security counter. `plain_sha256` is an encrypted image's alone: the
-    SHA-256 of what lies in a module's flash; the Director does not repeat it.
+    SHA-256 of what lies in a module's flash. `release` is the SHA-256 of the release (core.release) that it
+    was published with, if it was. The Director need not repeat either.
     Raises FormatRefused: target.name for the name (one of `hardware_ids`, then stage and version),
     metadata.format for any other field.
     """
@@ -56,11 +57,12 @@ class Target:
     version: str
     release_counter: int
     plain_sha256: str = ""
+    release: str = ""
 
     def __post_init__(self) -> None:
         check_target_name(self.name)
         what = f"target {self.name}"
-        for digest in (self.sha256, self.installed_sha256):
+        for digest in (self.sha256, self.installed_sha256, *([self.release] if self.release else [])):
             if not SHA256_HEX.fullmatch(digest):
                 refuse(what, "a SHA-256 in hex", repr(digest[:80]))
         for low, value, high in ((1, self.length, MAX_LENGTH), (0, self.release_counter, MAX_INTEGER)):
@@ -85,6 +87,11 @@ class Target:
         return f"{folder}/{self.sha256}.{file}"
 
     @property
+    def release_name(self) -> str:
+        """The immutable name of the release's bytes, beside the artefacts."""
+        return f"releases/{self.release}.json"
+
+    @property
     def encrypted(self) -> bool:
         return bool(self.plain_sha256)
 
@@ -94,10 +101,10 @@ class Target:
         return self.plain_sha256 or self.sha256
 
     def custom(self) -> dict[str, object]:
-        """The four SHALL-match fields as JSON, and what an encrypted image has besides."""
-        plain = {"plain_sha256": self.plain_sha256} if self.encrypted else {}
+        """The four SHALL-match fields as JSON, and what only some images have besides."""
+        besides = {"plain_sha256": self.plain_sha256, "release": self.release}
         return {
-            **plain,
+            **{name: digest for name, digest in besides.items() if digest},
             "hardware_ids": list(self.hardware_ids),
             "stage": self.stage,
             "version": self.version,
@@ -187,8 +194,13 @@ def target_of(file: TargetFile) -> Target:
         stage=custom.text("stage", SEGMENT),
         version=custom.text("version", SEGMENT),
         release_counter=custom.integer("release_counter"),
-        plain_sha256=custom.text("plain_sha256", SHA256_HEX) if "plain_sha256" in custom else "",
+        plain_sha256=_digest(custom, "plain_sha256"),
+        release=_digest(custom, "release"),
     )
+
+
+def _digest(custom: Fields, name: str) -> str:
+    return custom.text(name, SHA256_HEX) if name in custom else ""
 
 
 def assignment_of(file: TargetFile) -> Assignment:
