@@ -74,10 +74,6 @@ class Folder:
     def envelope(self) -> bytes:
         return self._need(release.RELEASE_FILE, release.MAX_RELEASE_SIZE)
 
-    def data(self) -> bytes:
-        """release.json as it is. Raises PolicyRefused (release.part) where there is none."""
-        return self._need(release.RELEASE_FILE)
-
     def approvals(self, of: Release, keys: Collection[PublicKey]) -> tuple[Approval, ...]:
         """Those there are; each must be good, and by one of `keys`."""
         return tuple(
@@ -372,4 +368,4 @@ def publish(
         released.add(of, folder)
 
     images = {part.file.name: files[part.file.name] for part in of.parts if part.stage != CALIBRATION}
-    return repository.publish(images, gate.gate, now, gate.content_keys, check, folder.data())
+    return repository.publish(images, gate.gate, now, gate.content_keys, check, folder.envelope())
