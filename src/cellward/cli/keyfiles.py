@@ -12,7 +12,10 @@ KEY_FILE_LIMIT = 16 * 1024
 
 def read_key(path: Path) -> PublicKey:
     """Raises FormatRefused (key.format), Unavailable (storage.*)."""
-    return PublicKey.from_pem(bootstrap.read_file(path, KEY_FILE_LIMIT))
+    try:
+        return PublicKey.from_pem(bootstrap.read_file(path, KEY_FILE_LIMIT))
+    except FormatRefused as error:
+        raise error.about(str(path)) from error
 
 
 def key_hash(text: str) -> bytes:

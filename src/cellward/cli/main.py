@@ -25,6 +25,7 @@ COMMANDS = {
     "server": "serve repositories, artefacts and enrolment",
     "device": "the pack controller: enrol, poll, verify, install",
     "module": "the battery module: provision, boot, status",
+    "verify": "any artefact, offline: who signed it, when, and what is wrong",
     "evidence": "clause or attack, control, test, last result",
     "lab": "attack the boot chain: faults, power cuts, leakage",
     "demo": "the whole way in a temporary directory",

@@ -82,6 +82,7 @@ class Code(StrEnum):
     RELEASE_APPROVAL = "release.approval"
     RELEASE_WITHDRAWN = "release.withdrawn"
     RELEASE_SBOM = "release.sbom"
+    VERIFY_BAD = "verify.bad"
     CALIBRATION_RANGE = "calibration.range"
     CALIBRATION_HARDWARE = "calibration.hardware"
     CALIBRATION_SERIAL = "calibration.serial"
