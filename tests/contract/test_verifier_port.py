@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from cellward.core.errors import Code, Refused, Unavailable
-from cellward.core.image import Version, build
+from cellward.core.image import KeyTlv, Version, build
 from cellward.core.keys import PublicKey
 from cellward.core.slots import BMS_M33, BMS_M33_18S, COUNTER_MAX, Hardware, Stage
 from cellward.ports.verifier import Accepted, DeviceVerifier
@@ -108,9 +108,14 @@ def test_no_key_for_it(verifier: DeviceVerifier, keys: Sequence[bytes]) -> None:
 
 def test_zeros_are_no_key_s_hash(verifier: DeviceVerifier) -> None:
     """A slot that is not burned matches nothing, not even an image that names it."""
-    data = app().replace(HASH, bytes(32))
-    assert said(verifier, data, [bytes(32)]) in (Code.IMAGE_KEY_MALFORMED, Code.IMAGE_KEY_UNKNOWN)
-    assert said(verifier, data, [bytes(32)]) == said(CORE, data, [bytes(32)])
+    unsigned = build(
+        binary("app-1.4.0.bin"),
+        version=Version(1, 4, 0),
+        counter=6,
+        hardware=(BMS_M33.vendor_id, BMS_M33.class_id(Stage.APP)),
+    )
+    data = unsigned.signed(KEY.public, KEY.sign(unsigned.digest), KeyTlv.HASH).replace(HASH, bytes(32))
+    assert said(verifier, data, [bytes(32)]) is Code.IMAGE_KEY_UNKNOWN
 
 
 def test_an_rsa_key(verifier: DeviceVerifier) -> None:
@@ -218,8 +223,10 @@ def test_hardware_whose_rom_is_not_here() -> None:
         (b"\xfe\xe7", Code.MODULE_HANG),
         (b"\x01\xde", Code.MODULE_FAULT),
         (b"\x00\x20\x00\x60", Code.MODULE_FAULT),
+        # movw r0, #0x6400; movt r0, #0x4000; ldr r0, [r0]
+        (bytes.fromhex("46f20040c4f200000068"), Code.MODULE_FAULT),
     ],
-    ids=["an endless loop", "an undefined instruction", "a write to the ROM"],
+    ids=["an endless loop", "an undefined instruction", "a write to the ROM", "a register that is not there"],
 )
 def test_a_rom_that_does_not_come_back(code: bytes, what: Code, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cellward.vbms.verifier.BUDGET", 10_000)

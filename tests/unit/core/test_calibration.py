@@ -183,6 +183,12 @@ def test_numbers_that_do_not_go_together(made: dict[str, Any]) -> None:
     assert code(made) is Code.CALIBRATION_RANGE
 
 
+def test_limits_the_wrong_way_round_are_called_so() -> None:
+    with pytest.raises(FormatRefused) as refused:
+        decode(envelope.make(KIND, changed(cells__under_mv=4300)).encode())
+    assert "under-voltage limit below" in refused.value.expected
+
+
 def test_the_ends_of_what_goes_together() -> None:
     for made in (
         changed(cells__over_mv=4450, cells__under_mv=2400),

@@ -21,6 +21,8 @@ from cellward.core.policy import (
 # What the bootloader of a public BMS is built with (attack list, row 19).
 LIBRE_SOLAR = "CONFIG_BOOT_UPGRADE_ONLY=y\nCONFIG_BOOT_VALIDATE_SLOT0=n\nCONFIG_BOOT_SIGNATURE_TYPE_NONE=y\n"
 
+NONE = "BOOT_SIGNATURE_TYPE_NONE"
+
 
 def profile(*files: str) -> Profile:
     return decode({f"{number}.conf": text.encode() for number, text in enumerate(files)}, "target")
@@ -81,6 +83,10 @@ def test_a_good_one_has_nothing_against_it_but_silence_on_debug() -> None:
             Signature.RSA_2048,
         ),
         ("# CONFIG_BOOT_SIGNATURE_TYPE_NONE=y\n", Signature.RSA_2048),
+        (
+            f"CONFIG_{NONE}=y\nCONFIG_BOOT_SIGNATURE_TYPE_ECDSA_P256=y\nCONFIG_{NONE}=y\n",
+            Signature.NONE,
+        ),
     ],
 )
 def test_signature(text: str, signature: Signature) -> None:
