@@ -102,7 +102,7 @@ class PublicKey:
             raise _no_key(f"a {form} public key", "something else") from error
         return cls.from_cryptography(key)
 
-    @property
+    @cached_property
     def algorithm(self) -> Algorithm:
         found = algorithm_of(self.encoded)
         assert found is not None  # noqa: S101  __post_init__
