@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cellward.core.errors import Code, FormatRefused
-from cellward.core.keys import DIGEST_SIZE, PublicKey
+from cellward.core.keys import DIGEST_SIZE, Algorithm, PublicKey
 from cellward.core.ladder import KEY_SIZE, SECRET_SIZE, RegisteredKeys
 from cellward.core.slots import OTP_SERIAL, OTP_SLOT_KEY_COUNT, Stage
 
@@ -89,7 +89,7 @@ def decode(data: bytes) -> Registration:
             rom_record=_bytes(tree["rom_record"], KEY_SIZE),
             loader_record=_bytes(tree["loader_record"], KEY_SIZE),
             report=_bytes(tree["report"], KEY_SIZE),
-            update=PublicKey(_bytes(tree["update"])),
+            update=PublicKey(_bytes(tree["update"])).require([Algorithm.P256], "update key"),
         ),
         half=_bytes(tree["half"], SECRET_SIZE) if tree["half"] != "" else b"",
     )

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cellward.core.errors import Code, FormatRefused, Refused, TrustRefused
-from cellward.core.keys import PublicKey
+from cellward.core.keys import Algorithm, PublicKey
 from cellward.ports.registry import Certificate
 from cellward.ports.signer import Signer
 from cellward.ports.store import Store
@@ -198,4 +198,4 @@ def csr_key(pem: bytes) -> PublicKey:
             expected="a signature by its own key",
             found="one that does not verify",
         )
-    return PublicKey.from_cryptography(key)
+    return PublicKey.from_cryptography(key).require([Algorithm.P256], "certificate request")

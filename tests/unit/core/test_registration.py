@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellward.core.errors import CellwardError, Code, FormatRefused
+from cellward.core.keys import Algorithm
 from cellward.core.ladder import registered
 from cellward.core.registration import LIMIT, Registration, decode
 from cellward.core.slots import Stage
+from tests.support.maker import Hand
 
 HELD = Registration(
     serial="M0001",
@@ -63,6 +65,7 @@ def test_shows_no_key_when_it_is_printed() -> None:
         {"rom_record": "61" * 33},
         {"report": "AA" * 32},
         {"update": "61" * 91},
+        {"update": Hand.of(Algorithm.ED25519).public_key.encoded.hex()},
         {"half": "61"},
         {"half": None},
         {"more": 1},
