@@ -8,7 +8,7 @@ from cellward.adapters.files import DirectoryStore, read_file, write_file
 from cellward.config import Home
 from cellward.core.errors import CellwardError, Code, PolicyRefused, Unavailable
 from cellward.ports.signer import KeyStore, Role, Signer
-from cellward.ports.token_uri import SCHEME, TokenUri
+from cellward.ports.token_uri import TokenUri
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from cellward.adapters.pkcs11 import Token
     from cellward.adapters.registration import RegistrationFile
     from cellward.adapters.sql import SqliteRegistry
+    from cellward.core.ceremony import Ceremony
     from cellward.core.image import Version
-    from cellward.core.keys import Algorithm, PublicKey
+    from cellward.core.keys import Algorithm, KeyStage, PublicKey
     from cellward.core.metadata import Installed
+    from cellward.core.register import Register
     from cellward.core.registration import Registration
     from cellward.core.slots import Region
     from cellward.ports.checkout import Checkout
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from cellward.rollout.measured import Measured
     from cellward.server.device_api import Repositories
     from cellward.server.serve import Authorities
+    from cellward.sign.keyring import Keyring
 
 __all__ = [
     "DirectoryStore",
@@ -52,7 +55,10 @@ __all__ = [
     "firmware_signer",
     "gate",
     "image_repository",
+    "install_register",
+    "key_register",
     "key_store",
+    "keyring",
     "log_of",
     "logged",
     "make_softkey",
@@ -60,6 +66,7 @@ __all__ = [
     "module_verifier",
     "read_file",
     "register",
+    "register_versions",
     "registration",
     "registration_file",
     "registry",
@@ -81,11 +88,17 @@ __all__ = [
 
 
 def signer(home: Home, uri: str) -> Signer:
-    """The key that a PKCS#11 URI names, or an ML-DSA key in a file (`softkey:`). Raises token.*, key.*."""
-    if uri.startswith("softkey:"):
+    """The key that a PKCS#11 URI names, an ML-DSA key in a file (`softkey:`), or what an installed package
+    offers for the scheme (docs/signers.md). Raises token.*, key.*, signer.*."""
+    scheme = uri.partition(":")[0].lower()
+    if scheme == "softkey":
         from cellward.adapters.softkeys import SoftSigner
 
         return SoftSigner(uri)
+    if scheme != "pkcs11":
+        from cellward.adapters.plugins import plugin_signer
+
+        return plugin_signer(uri, home.root, ("pkcs11", "softkey"))
     from cellward.adapters.pkcs11 import TokenSigner
 
     parsed = TokenUri.parse(uri)
@@ -100,32 +113,94 @@ def make_softkey(path: Path, algorithm: "Algorithm") -> "PublicKey":
 
 
 def role_signer(home: Home, role: Role) -> Signer:
-    """The key of a role in the token that CELLWARD_TOKEN names, or in the embedded one."""
-    return key_store(home, default_token()).signer(role)
+    """The key of a role in the token that CELLWARD_TOKEN names, or in the embedded one; with a key register,
+    the one that it lets sign. Raises register.*.
+
+    Uptane's root is signed by the token's own root key in any case: the register's root is its holders'.
+    """
+    store = key_store(home, default_token())
+    if role is Role.ROOT:
+        return store.signer(role)
+    return keyring(home).default(store, role)
 
 
-def firmware_signer(home: Home, key: str | None, subject: str = "firmware") -> Signer:
-    """A firmware key by its name or PKCS#11 URI; without either, the role's own. Every use is logged."""
-    if key is None:
-        found = role_signer(home, Role.FIRMWARE)
-    elif key.startswith(SCHEME):
-        found = signer(home, key)
+def firmware_signer(
+    home: Home, key: str | None, subject: str = "firmware", stage: "KeyStage | None" = None
+) -> Signer:
+    """A firmware key by its name or URI; without either, the role's own. Every use is logged.
+
+    `stage`: what the image is for; production where there is a key register. Raises register.*.
+    """
+    ring = keyring(home)
+    if key is not None and ":" in key:
+        found = ring.checked(signer(home, key), Role.FIRMWARE, stage)
+    elif key is None:
+        found = ring.default(key_store(home, default_token()), Role.FIRMWARE, stage)
     else:
-        from cellward.sign.keys import firmware_name
-
-        found = key_store(home, default_token()).signer(firmware_name(key))
+        found = ring.named(key_store(home, default_token()), Role.FIRMWARE, key, stage)
     return logged(home, found, Role.FIRMWARE, "image", subject)
 
 
 def firmware_keys(home: Home) -> "tuple[PublicKey, ...]":
-    """Every firmware key of the token that a module can verify. Raises token.key_missing without one."""
-    from cellward.core.keys import ROM_ALGORITHMS
+    """Every firmware key that a module can verify: those of the register that may sign for production, or
+    without a register those of the token. Raises token.key_missing without one."""
+    from cellward.core.keys import ROM_ALGORITHMS, KeyStage
     from cellward.sign.keys import firmware_labels, named_key
 
+    ring = keyring(home)
+    if ring.register is not None:
+        entries = ring.register.signing(Role.FIRMWARE, KeyStage.PRODUCTION, ring.now())
+        return tuple(entry.key for entry in entries if entry.key.algorithm in ROM_ALGORITHMS)
     store = key_store(home, default_token())
     labels = firmware_labels(store) or [Role.FIRMWARE.value]
     found = (named_key(store, label).public_key for label in labels)
     return tuple(key for key in found if key.algorithm in ROM_ALGORITHMS)
+
+
+def keyring(home: Home) -> "Keyring":
+    """What judges keys here. Raises as `key_register`."""
+    from datetime import UTC, datetime
+
+    from cellward.sign.keyring import Keyring
+
+    return Keyring(key_register(home), lambda: datetime.now(UTC))
+
+
+def key_register(home: Home) -> "Register | None":
+    """The newest version of the register of this data directory, verified from the first on.
+
+    Raises storage.failed, metadata.*, register.*.
+    """
+    versions = register_versions(home)
+    if not versions:
+        return None
+    from cellward.core.register import verify_chain
+
+    return verify_chain(versions, what=str(home.key_register))
+
+
+def register_versions(home: Home) -> list[bytes]:
+    """As files, unverified; none without a register."""
+    if not home.key_register.exists():  # every `image sign` asks: the parser stays away
+        return []
+    from cellward.core.register import MAX_CHAIN, MAX_SIZE, split
+
+    return split(read_file(home.key_register, MAX_CHAIN * MAX_SIZE), str(home.key_register))
+
+
+def install_register(home: Home, finished: "Ceremony") -> None:
+    """Put the version that a ceremony agreed on behind what is here, transcript first.
+
+    Raises TrustRefused (register.chain) where it follows another version than the newest here.
+    """
+    from cellward.adapters.lock import file_lock
+    from cellward.core.ceremony import check_installed
+
+    with file_lock(home.register_lock):
+        check_installed(finished, register_versions(home))
+        version = finished.draft.register.version
+        DirectoryStore(home.ceremonies).write(f"{version}.jsonl", finished.transcript)
+        write_file(home.key_register, finished.chain)
 
 
 def key_store(home: Home, token: str, *, create: bool = False) -> KeyStore:
@@ -140,9 +215,9 @@ def default_token() -> str:
 
 
 def _token(home: Home, uri: TokenUri, *, create: bool) -> "Token":
-    from cellward.adapters.pkcs11 import Module, SoftHsm, Token, pin_source
+    from cellward.adapters.pkcs11 import Module, SoftHsm, Token, module_path, pin_source
 
-    path = uri.module_path or os.environ.get("CELLWARD_PKCS11_MODULE")
+    path = module_path(uri) or os.environ.get("CELLWARD_PKCS11_MODULE")
     if path:
         return Token(Module(path), uri, pin_source(os.environ, uri.pin_source, None))
     embedded = SoftHsm(home.tokens, home.softhsm_config, home.pin, write_file)
@@ -171,13 +246,15 @@ def log_of(folder: Path) -> "SigningLog":
 
 def release_signer(home: Home, key: str | None, kind: str, subject: str) -> Signer:
     """A key by its PKCS#11 URI, or the release role's own. Every use is logged."""
-    found = signer(home, key) if key else role_signer(home, Role.RELEASE)
+    role = Role.APPROVAL if kind == "approval" else Role.RELEASE
+    found = keyring(home).checked(signer(home, key), role) if key else role_signer(home, Role.RELEASE)
     return logged(home, found, "approver" if kind == "approval" else Role.RELEASE, kind, subject)
 
 
 def calibration_signer(home: Home, key: str | None, subject: str) -> Signer:
     """A key by its PKCS#11 URI, or the calibration role's own. Every use is logged."""
-    found = signer(home, key) if key else role_signer(home, Role.CALIBRATION)
+    ring = keyring(home)
+    found = ring.checked(signer(home, key), Role.CALIBRATION) if key else role_signer(home, Role.CALIBRATION)
     return logged(home, found, Role.CALIBRATION, "calibration", subject)
 
 
@@ -289,8 +366,34 @@ def gate(home: Home) -> "Gate":
     from cellward.publish.verifiers import Pair
 
     keys = frozenset(key.key_hash for key in firmware_keys(home))
-    configuration = configuration_pages(home)
-    return Gate(keys, Pair(module_verifier()), configuration=configuration)
+    return Gate(
+        keys,
+        Pair(module_verifier()),
+        development=_development_keys(home),
+        configuration=configuration_pages(home),
+        judge=_key_judge(home),
+    )
+
+
+def _development_keys(home: Home) -> "frozenset[bytes]":
+    from cellward.core.keys import KeyStage
+
+    found = key_register(home)
+    entries = () if found is None else found.of(Role.FIRMWARE, KeyStage.DEVELOPMENT)
+    return frozenset(entry.key.key_hash for entry in entries)
+
+
+def _key_judge(home: Home) -> "Callable[[str], object]":
+    """Refuses the fingerprint of a key that the register does not let sign firmware for production."""
+    from cellward.core.keys import KeyStage
+
+    ring = keyring(home)
+    found = ring.register
+    if found is None:
+        return lambda fingerprint: fingerprint
+    return lambda fingerprint: found.check_use(
+        found.key(fingerprint).key, Role.FIRMWARE, KeyStage.PRODUCTION, ring.now()
+    )
 
 
 def configuration_pages(home: Home) -> "dict[str, tuple[Region, ...]]":
@@ -337,9 +440,18 @@ def release_gate(home: Home) -> "ReleaseGate":
 
 
 def _read_calibration(home: Home, data: bytes, what: str) -> "tuple[str, Version, int]":
-    from cellward.core.calibration import check_device, verify
+    from datetime import UTC, datetime
 
-    found = verify(data, [role_signer(home, Role.CALIBRATION).public_key], what).calibration
+    from cellward.core.calibration import check_device, verify
+    from cellward.core.keys import KeyStage
+
+    held = key_register(home)
+    keys = (
+        [role_signer(home, Role.CALIBRATION).public_key]
+        if held is None
+        else [e.key for e in held.signing(Role.CALIBRATION, KeyStage.PRODUCTION, datetime.now(UTC))]
+    )
+    found = verify(data, keys, what).calibration
     check_device(found, found.hardware, None, 0, what)  # a release is for every module of its hardware
     return found.hardware, found.version, found.counter
 

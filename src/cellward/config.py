@@ -82,6 +82,21 @@ class Home:
         return self.root / "signing-log"
 
     @property
+    def key_register(self) -> Path:
+        """Every version of the key register, one a line."""
+        return self.root / "key-register.jsonl"
+
+    @property
+    def ceremonies(self) -> Path:
+        """The transcript of each version's ceremony, by its number."""
+        return self.root / "ceremonies"
+
+    @property
+    def register_lock(self) -> Path:
+        """Held by whoever installs a version of the register."""
+        return self.root / "key-register.lock"
+
+    @property
     def image_lock(self) -> Path:
         """Held by whoever writes the Image repository."""
         return self.root / "images.lock"

@@ -2,7 +2,7 @@
 
 from cellward.core.errors import Code, PolicyRefused, Refused, Unavailable
 from cellward.core.keys import Algorithm
-from cellward.ports.signer import KeyAttributes, StoredKey
+from cellward.ports.signer import KeyAttributes, StoredKey, TokenFacts
 from tests.support.maker import Hand
 
 CONFINED = KeyAttributes(
@@ -29,6 +29,9 @@ class MemoryKeyStore:
         stored = StoredKey(label, hand.public_key, attributes)
         self._keys.append((stored, hand))
         return stored
+
+    def facts(self) -> TokenFacts:
+        return TokenFacts("memory", "the test", "fake", "1")
 
     def labels(self) -> list[str]:
         return sorted(stored.label for stored, _ in self._keys)

@@ -11,7 +11,7 @@ from cellward.ports.token_uri import TokenUri
 
 SECRET = "31415926"
 ATTRIBUTES = st.sampled_from(
-    ["token", "object", "id", "serial", "model", "pin-source", "module-path", "x", ""]
+    ["token", "object", "id", "serial", "model", "pin-source", "module-path", "slot-id", "x", ""]
 )
 
 

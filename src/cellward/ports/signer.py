@@ -1,38 +1,11 @@
 """Keys that sign and never leave where they live, and the store that makes them."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
-from cellward.core.keys import Algorithm, PublicKey
+from cellward.core.keys import Algorithm, KeyAttributes, PublicKey, Role, TokenFacts
 
-
-class Role(StrEnum):
-    """What a key is for. The label of its object in the token is the role's name."""
-
-    ROOT = "root"
-    FIRMWARE = "firmware"
-    CALIBRATION = "calibration"
-    RELEASE = "release"
-    APPROVAL = "approval"
-    TARGETS = "targets"
-    SNAPSHOT = "snapshot"
-    TIMESTAMP = "timestamp"
-    DIRECTOR = "director"
-    DEVICE_CA = "device-ca"
-    SERVER_CA = "server-ca"
-    TIME = "time"
-    LOG = "log"
-
-    @property
-    def personal(self) -> bool:
-        """Of people, each with a token of their own: the maker's token must not hold it too (four eyes)."""
-        return self is Role.APPROVAL
-
-    @property
-    def algorithm(self) -> Algorithm:
-        """Of its first key. A checkpoint of the log is signed with Ed25519 (C2SP signed-note)."""
-        return Algorithm.ED25519 if self is Role.LOG else Algorithm.P256
+__all__ = ["KeyAttributes", "KeyStore", "Role", "Signer", "StoredKey", "TokenFacts"]
 
 
 class Signer(Protocol):
@@ -54,22 +27,6 @@ class Signer(Protocol):
 
 
 @dataclass(frozen=True)
-class KeyAttributes:
-    """What the token itself says of a private key (PKCS#11 v2.40, sections 4.7 and 4.9)."""
-
-    sensitive: bool
-    extractable: bool
-    always_sensitive: bool
-    never_extractable: bool
-    local: bool
-
-    @property
-    def confined(self) -> bool:
-        """The token will not give the value away, as plain text or wrapped."""
-        return self.sensitive and not self.extractable
-
-
-@dataclass(frozen=True)
 class StoredKey:
     """A key pair in a token: its label, its public half, and what the token says of the private."""
 
@@ -84,6 +41,10 @@ class KeyStore(Protocol):
     Every method raises Unavailable (token.*) when the token cannot be reached, and Refused
     (token.ambiguous) where two keys have the label that was asked for.
     """
+
+    def facts(self) -> TokenFacts:
+        """What the token says of itself."""
+        ...
 
     def labels(self) -> list[str]:
         """Of every private key in the token, sorted."""

@@ -3,7 +3,7 @@
  1. bytes already published      the same target again, nothing to do
  2. structure                    core.image.decode
  3. hardware and stage           the vendor and class UUIDs of one that is known
- 4. key                          no development key
+ 4. key                          no development key; with a key register, one that it lets sign
  5. the device's own verdict     core's verifier and the module's, against the production keys and the
                                  highest counter published for this hardware and stage; of an encrypted
                                  image, over what its content key opens. Both must say the same
@@ -16,11 +16,11 @@ What depends on more than one image (`check_counter_rises`, `check_requirements`
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cellward.core import image, wire
-from cellward.core.errors import Code, FormatRefused, PolicyRefused, TrustRefused
+from cellward.core.errors import CellwardError, Code, FormatRefused, PolicyRefused, TrustRefused
 from cellward.core.image import Flag, Image, Tlv, Version
 from cellward.core.image.encryption import decrypt
 from cellward.core.image.place import place
@@ -37,12 +37,14 @@ class Gate:
     """`keys` and `development` are hashes of firmware keys; `verifier` is the Pair of both verifiers.
 
     `configuration` has, by the hardware's name, the parts of a bank that its module keeps for itself.
+    `judge` refuses the fingerprint of a key that the key register does not let sign firmware.
     """
 
     keys: Collection[bytes]
     verifier: DeviceVerifier
     development: Collection[bytes] = ()
     configuration: Mapping[str, Sequence[Region]] = field(default_factory=dict)
+    judge: Callable[[str], object] = str
 
     def admit(
         self, data: bytes, published: Sequence[Target], what: str, content_key: bytes | None = None
@@ -50,8 +52,9 @@ class Gate:
         """The target these bytes are to be published as; `what` names them in refusals. `content_key`
         opens an encrypted image, to be looked at here and nowhere else on its way to the module.
 
-        Raises FormatRefused, TrustRefused (image.*, publish.development_key), PolicyRefused (publish.*,
-        storage.exists), Unavailable where the module's verifier is missing.
+        Raises FormatRefused, TrustRefused (image.*, publish.development_key, register.unknown_key),
+        PolicyRefused (publish.*, register.*, storage.exists), Unavailable where the module's verifier is
+        missing.
         """
         sha256 = hashlib.sha256(data).hexdigest()
         for target in published:  # 1
@@ -59,7 +62,7 @@ class Gate:
                 return target
         decoded = image.decode(data, what)  # 2
         hardware, stage = place(decoded, what)  # 3
-        self._check_stage_of_key(decoded, what)  # 4
+        self._check_key(decoded, what)  # 4
         highest = max(
             (t.release_counter for t in published if t.stage == stage and hardware.name in t.hardware_ids),
             default=0,
@@ -84,11 +87,13 @@ class Gate:
             plain_sha256="" if plain is decoded else hashlib.sha256(plain.data).hexdigest(),
         )
 
-    def _check_stage_of_key(self, decoded: Image, what: str) -> None:
+    def _check_key(self, decoded: Image, what: str) -> None:
         """By either name that the image has for its key: the device goes by the one it likes."""
         encoded, stated = decoded.find(Tlv.PUBKEY), decoded.find(Tlv.KEYHASH)
         for key_hash in (stated, None if encoded is None else hashlib.sha256(encoded).digest()):
-            if key_hash is not None and key_hash in self.development:
+            if key_hash is None:
+                continue
+            if key_hash in self.development:
                 raise TrustRefused(
                     Code.PUBLISH_DEVELOPMENT_KEY,
                     what,
@@ -96,6 +101,10 @@ class Gate:
                     found=f"development key {key_hash.hex()[:16]}",
                     advice="sign the image with the production key",
                 )
+            try:
+                self.judge(key_hash.hex())
+            except CellwardError as error:
+                raise error.about(f"{what}, {error.subject}") from error
 
 
 def _opened(decoded: Image, content_key: bytes | None, what: str) -> Image:

@@ -31,8 +31,9 @@ def only_one(keys: Sequence[pkcs11.Object], subject: str) -> pkcs11.Object:
             Code.TOKEN_AMBIGUOUS,
             subject,
             expected="one key",
-            found=f"{len(keys)} with ids " + ", ".join(sorted(_id(key).hex() or "none" for key in keys)),
-            advice="add id=… (percent-encoded) to the URI, or remove one",
+            found=f"{len(keys)}: "
+            + ", ".join(sorted(f"{label_of(key)} (id {_id(key).hex() or 'none'})" for key in keys)),
+            advice="add object=… or id=… (percent-encoded) to the URI, or remove one",
         )
     return keys[0]
 

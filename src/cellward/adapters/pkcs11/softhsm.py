@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellward.adapters.pkcs11.lane import LANE, Module, failed, unreadable
+from cellward.adapters.pkcs11.modules import ROOTS
 from cellward.adapters.pkcs11.pin import Pin, read_pin
 from cellward.adapters.pkcs11.vendor import ck, pkcs11
 from cellward.core.errors import Code, FormatRefused, Unavailable
 
 LABEL = "cellward"
-_ROOTS = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/homebrew/lib")
+_ROOTS = ROOTS
+
 _NAMES = ("softhsm/libsofthsm2.so", "pkcs11/libsofthsm2.so", "*-linux-*/softhsm/libsofthsm2.so")
 
 

@@ -14,7 +14,7 @@ from cellward.core.keys import (
     PublicKey,
     encode_signature,
 )
-from cellward.ports.signer import StoredKey
+from cellward.ports.signer import StoredKey, TokenFacts
 from cellward.ports.token_uri import TokenUri
 
 if TYPE_CHECKING:
@@ -89,30 +89,44 @@ class Token:
 
     def _select(self, library: "Library") -> pkcs11.Token:
         tokens = [token for token in _tokens(library) if pkcs11.TokenFlag.TOKEN_INITIALIZED in token.flags]
-        matching = [token for token in tokens if self._matches(token)]
+        matching = [token for token in tokens if self._matches(library, token)]
         if len(matching) == 1:
             return matching[0]
         if matching:
-            serials = ", ".join(sorted(_printable(token.serial) for token in matching))
             raise Refused(
                 Code.TOKEN_AMBIGUOUS,
                 self.uri.token_name,
                 expected="one token",
-                found=f"{len(matching)} with serials {serials}",
+                found=f"{len(matching)}: " + ", ".join(sorted(map(_said, matching))),
                 advice="add serial=… to the URI",
             )
         raise Unavailable(
             Code.TOKEN_ABSENT,
             self.uri.token_name,
             expected=f"that token behind {self.module.path}",
-            found=", ".join(sorted(token.label for token in tokens)) or "no token",
+            found=", ".join(sorted(map(_said, tokens))) or "no token",
             advice="correct the URI, insert the token, or make the embedded one with `cellward keys init`",
         )
 
-    def _matches(self, token: pkcs11.Token) -> bool:
-        asked = (self.uri.token, self.uri.serial, self.uri.manufacturer, self.uri.model)
-        has = (token.label, _printable(token.serial), token.manufacturer_id, token.model)
-        return all(want is None or want == got for want, got in zip(asked, has, strict=True))
+    def _matches(self, library: "Library", token: pkcs11.Token) -> bool:
+        uri, slot = self.uri, token.slot
+        pairs = (
+            (uri.token, token.label),
+            (uri.serial, _printable(token.serial)),
+            (uri.manufacturer, token.manufacturer_id),
+            (uri.model, token.model),
+            (uri.slot_id, slot.slot_id),
+            (uri.slot_description, slot.slot_description),
+            (uri.slot_manufacturer, slot.manufacturer_id),
+            (uri.library_manufacturer, library.manufacturer_id),
+            (uri.library_description, library.library_description),
+            (uri.library_version, tuple(library.library_version)),
+        )
+        return all(want is None or want == got for want, got in pairs)
+
+
+def _said(token: pkcs11.Token) -> str:
+    return f"{token.label} (serial {_printable(token.serial)})"
 
 
 def _tokens(library: "Library") -> Iterable[pkcs11.Token]:
@@ -125,6 +139,10 @@ def _tokens(library: "Library") -> Iterable[pkcs11.Token]:
 
 def _printable(raw: bytes) -> str:
     return raw.decode(errors="replace").strip("\0 ")
+
+
+def facts_of(token: pkcs11.Token) -> TokenFacts:
+    return TokenFacts(token.label, token.manufacturer_id, token.model, _printable(token.serial))
 
 
 class TokenSigner:
@@ -198,6 +216,9 @@ class TokenKeyStore:
     def __init__(self, token: Token, text: str) -> None:
         self._token = token
         self._text = text
+
+    def facts(self) -> TokenFacts:
+        return self._token.run(lambda session: facts_of(session.token))
 
     def labels(self) -> list[str]:
         return self._token.run(lambda session: sorted(label_of(key) for key in private_keys(session)))

@@ -19,6 +19,7 @@ from cellward.core.keys.algorithms import (
     algorithm_of,
 )
 from cellward.core.keys.public import PublicKey
+from cellward.core.keys.roles import KeyAttributes, KeyStage, Role, TokenFacts
 from cellward.core.keys.signatures import P256_ORDER, canonical_signature, encode_signature
 
 __all__ = [
@@ -35,7 +36,11 @@ __all__ = [
     "RSA_EXPONENT",
     "SPKI_PREFIXES",
     "Algorithm",
+    "KeyAttributes",
+    "KeyStage",
     "PublicKey",
+    "Role",
+    "TokenFacts",
     "algorithm_of",
     "canonical_signature",
     "encode_signature",

@@ -1,0 +1,151 @@
+"""From the first version to the newest: who may change the register, and what no change may do.
+
+As TUF changes its root (specification 5.3): the threshold of the old root keys and of the new ones.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from cellward.core.errors import Code, FormatRefused, TrustRefused
+from cellward.core.keys import PublicKey
+from cellward.core.register.document import MAX_SIZE, Document, decode
+from cellward.core.register.values import Entry, Register, State
+
+MAX_CHAIN = 1024
+_FIXED = ("name", "key", "purpose", "stage", "not_before", "custody")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A signed version and who signed it; `missing`: whose signatures are still wanted, in words."""
+
+    document: Document
+    signers: frozenset[PublicKey]
+    missing: tuple[str, ...] = ()
+
+
+def split(data: bytes, what: str = "key register") -> list[bytes]:
+    """A register file's versions, one a line. Raises FormatRefused (metadata.format, .too_large)."""
+    lines = data.splitlines(keepends=True)
+    if not lines or b"".join(lines) != data or not all(line.endswith(b"\n") for line in lines):
+        raise FormatRefused(
+            Code.METADATA_FORMAT, what, expected="one version a line, each with its line's end", found="other"
+        )
+    if len(lines) > MAX_CHAIN or any(len(line) > MAX_SIZE for line in lines):
+        raise FormatRefused(
+            Code.METADATA_TOO_LARGE, what, expected=f"at most {MAX_CHAIN} versions", found=f"{len(lines)}"
+        )
+    return lines
+
+
+def verify_chain(
+    documents: Sequence[bytes], anchor: str | None = None, what: str = "key register"
+) -> Register:
+    """The newest version, if every one is signed as it must be.
+
+    `anchor`: SHA-256 of the first version's file, known from elsewhere. Without it the first version is
+    taken at its word, which is for its maker alone.
+
+    Raises FormatRefused (see `decode`), TrustRefused: register.chain, register.root, document.signature.
+    """
+    previous: Document | None = None
+    for data in documents:
+        document = decode(data, what)
+        if previous is None and anchor is not None and document.sha256 != anchor:
+            raise TrustRefused(
+                Code.REGISTER_CHAIN, what, expected=f"the register {anchor[:16]}", found=document.sha256[:16]
+            )
+        step = signed(document, previous, what)
+        if step.missing:
+            signers = ", ".join(sorted(key.fingerprint[:16] for key in step.signers))
+            raise TrustRefused(
+                Code.REGISTER_ROOT,
+                f"{what} {document.register.version}",
+                expected="; ".join(step.missing),
+                found=f"signatures by {signers or 'nobody'}",
+            )
+        previous = document
+    if previous is None:
+        raise TrustRefused(Code.REGISTER_CHAIN, what, expected="at least one version", found="none")
+    return previous.register
+
+
+def signed(document: Document, previous: Document | None, what: str = "key register") -> Step:
+    """Who signed this version, and who has yet to. Raises TrustRefused: register.chain, for what may not
+    follow `previous`; document.signature, for a signature that is not good or nobody's of the two roots."""
+    new = document.register
+    if previous is None:
+        _first(new, what)
+        old_roots: tuple[Entry, ...] = ()
+    else:
+        check_succession(previous, document, what)
+        old_roots = previous.register.roots()
+    signers = document.envelope.signers(
+        {entry.key: None for entry in (*old_roots, *new.roots())}, f"{what} {new.version}"
+    )
+    missing = list(_missing("its own root", new, new.roots(), new.root.threshold, signers))
+    if previous is not None:
+        missing += _missing("the root before", new, old_roots, previous.register.root.threshold, signers)
+    return Step(document, signers, tuple(missing))
+
+
+def _missing(
+    whose: str, new: Register, roots: Sequence[Entry], threshold: int, signers: Collection[PublicKey]
+) -> Iterator[str]:
+    """A root key counts while it is valid, by the time that the new version itself says."""
+    valid = [entry for entry in roots if entry.not_before <= new.issued <= entry.not_after]
+    count = sum(entry.key in signers for entry in valid)
+    if count < threshold:
+        names = ", ".join(str(entry) for entry in valid if entry.key not in signers)
+        yield f"{threshold - count} more of {whose} ({threshold} of {len(roots)}): {names or 'none is valid'}"
+
+
+def _first(register: Register, what: str) -> None:
+    if register.version != 1:
+        raise TrustRefused(
+            Code.REGISTER_CHAIN, what, expected="version 1 first", found=f"version {register.version}"
+        )
+
+
+def check_succession(previous: Document, document: Document, what: str = "key register") -> None:
+    """Refuse what may not follow: another predecessor, a key that is forgotten or changed, a state that goes
+    back, a life that gets longer. Raises TrustRefused (register.chain)."""
+    for expected, found in _breaks(previous, document.register):
+        raise TrustRefused(
+            Code.REGISTER_CHAIN, f"{what} {document.register.version}", expected=expected, found=found
+        )
+
+
+def _breaks(previous: Document, new: Register) -> Iterator[tuple[str, str]]:
+    old = previous.register
+    if new.version != old.version + 1:
+        yield f"version {old.version + 1}", f"{new.version}"
+    if new.previous != previous.sha256:
+        yield f"one that follows {previous.sha256[:16]}", new.previous[:16]
+    if new.issued < old.issued:
+        yield f"issued after {old.issued:%Y-%m-%d %H:%M} UTC", f"{new.issued:%Y-%m-%d %H:%M} UTC"
+    held = {entry.fingerprint: entry for entry in new.entries}
+    for before in old.entries:
+        after = held.get(before.fingerprint)
+        if after is None:
+            yield f"key {before} still in it", "no such key"
+        else:
+            yield from _breaks_of(before, after)
+
+
+_AGE = {State.ACTIVE: 0, State.RETIRED: 1, State.REVOKED: 2}
+
+
+def _breaks_of(before: Entry, after: Entry) -> Iterator[tuple[str, str]]:
+    changed = [name for name in _FIXED if getattr(before, name) != getattr(after, name)]
+    if changed:
+        yield f"key {before} as it was", f"another {changed[0]}"
+    if after.not_after > before.not_after:
+        yield f"key {before} no longer valid than before", f"until {after.not_after:%Y-%m-%d} UTC"
+    was, now = before.status, after.status
+    if _AGE[now.state] < _AGE[was.state]:
+        yield f"key {before} {was.state} or worse", now.state.value
+    if was.state is now.state and was.at is not None and now.at is not None and now.at > was.at:
+        yield f"key {before} {was.state} at {was.at:%Y-%m-%d %H:%M} UTC or before", "a later time"
+    if before.successor and after.successor != before.successor:
+        yield f"key {before} with its successor", after.successor[:16] or "none"
