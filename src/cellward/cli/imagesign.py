@@ -11,6 +11,7 @@ from cellward import bootstrap
 from cellward.config import Home
 from cellward.core.errors import Code, Refused, Unavailable
 from cellward.core.image import Custom, Dependency, Extras, KeyTlv, VerifiedImage, Version
+from cellward.core.keys import KeyStage, Role
 from cellward.core.slots import HARDWARE, Stage
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Request:
     output: Path | None
     output_format: str | None
     hex_addr: int | None
+    life: str | None
     digest_out: Path | None
     attach_signature: Path | None
     public_key: Path | None
@@ -97,6 +99,10 @@ class Request:
         )
         board = with_header_size(HARDWARE[self.hardware], self.header_size)
         return Label(Version.parse(self.version), self.counter, board, Stage(self.stage), extras)
+
+    @property
+    def key_stage(self) -> KeyStage | None:
+        return None if self.life is None else KeyStage(self.life)
 
     @property
     def way(self) -> ByToken | Elsewhere | Attached:
@@ -136,6 +142,12 @@ class Request:
     show_default=True,
 )
 @click.option("--key", help="Name of a firmware key, or PKCS#11 URI.  [default: firmware]")
+@click.option(
+    "--for",
+    "life",
+    type=click.Choice([stage.value for stage in KeyStage]),
+    help="Which keys of the key register may sign it.  [default with a register: production]",
+)
 @click.option(
     "--key-tlv",
     type=click.Choice([which.value for which in KeyTlv]),
@@ -195,7 +207,7 @@ def sign(home: Home, /, **options: Any) -> None:
         str(request.firmware), data, label.hardware, label.stage, fill_gaps=request.fill_gaps
     )
     if isinstance(way, Elsewhere):
-        said = _write_digest(request, read, way)
+        said = _write_digest(home, request, read, way)
         headline = "to be signed elsewhere, then attached with the same options"
     else:
         made, by = _signed(home, request, read, way)
@@ -221,11 +233,12 @@ def _read_firmware(path: Path) -> bytes:
         ) from error
 
 
-def _write_digest(request: Request, read: "Firmware", way: Elsewhere) -> Facts:
+def _write_digest(home: Home, request: Request, read: "Firmware", way: Elsewhere) -> Facts:
     from cellward.cli.keyfiles import read_key
     from cellward.sign.build import plan
 
     key = read_key(way.public_key)
+    bootstrap.keyring(home).check(key, Role.FIRMWARE, request.key_stage)
     unsigned = plan(read, request.label, key, encrypted=request.encrypt)
     bootstrap.write_file(way.digest, unsigned.digest)
     return _input(read) | {
@@ -243,12 +256,13 @@ def _signed(
 
     label, key_tlv, encrypted = request.label, KeyTlv(request.key_tlv), request.encrypt
     if isinstance(way, ByToken):
-        signer = bootstrap.firmware_signer(home, way.key, label.subject)
+        signer = bootstrap.firmware_signer(home, way.key, label.subject, request.key_stage)
         return sign_image(read, label, signer, key_tlv, encrypted=encrypted), signer.uri
     from cellward.cli.keyfiles import read_key
     from cellward.sign.external import MAX_SIGNATURE, read_signature
 
     key = read_key(way.public_key)
+    bootstrap.keyring(home).check(key, Role.FIRMWARE, request.key_stage)
     signature = read_signature(bootstrap.read_file(way.signature, MAX_SIGNATURE), key)
     unsigned = plan(read, label, key, encrypted=encrypted)
     return attach(unsigned, label, key, signature, key_tlv), str(way.public_key)

@@ -214,6 +214,18 @@ def check_installed(ceremony: Ceremony, installed: Sequence[bytes]) -> None:
         )
 
 
+def check_grown_from(ceremony: Ceremony, held: Sequence[bytes]) -> None:
+    """Refuse a ceremony that does not continue the register that the holder has. Raises register.chain."""
+    if ceremony.before[: len(held)] != tuple(held):
+        raise TrustRefused(
+            Code.REGISTER_CHAIN,
+            f"draft of version {ceremony.draft.register.version}",
+            expected=f"one that continues the register in this data directory, version {len(held)}",
+            found=f"one that continues another, of {len(ceremony.before)} versions",
+            advice="do not sign it; ask where it comes from",
+        )
+
+
 def check_fingerprint(document: Document, wanted: str) -> None:
     """Refuse to sign another draft than the holder means: `wanted` is what everybody read aloud, 16 or more
     digits of it. Raises TrustRefused (ceremony.fingerprint)."""

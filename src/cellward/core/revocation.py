@@ -89,9 +89,17 @@ class Revocation:
     def digest(self) -> bytes:
         return signed_digest(self.quorum, self.key_hash)
 
-    def encode(self) -> bytes:
-        """The bytes that a module takes. Raises FormatRefused (revocation.format) below the threshold,
-        and where a hash, signature or index has not its size."""
+    @property
+    def missing(self) -> int:
+        """How many signatures a module still wants."""
+        return max(0, self.quorum.threshold - len(self.signatures))
+
+    def encode(self, *, partial: bool = False) -> bytes:
+        """The bytes that a module takes; `partial`: or that root key holders pass on, who are still too few.
+
+        Raises FormatRefused (revocation.format) below the threshold, and where a hash, signature or index
+        has not its size.
+        """
         quorum, ordered = self.quorum, sorted(self.signatures.items())
         data = b"".join(
             (
@@ -102,19 +110,21 @@ class Revocation:
                 *(bytes([index & 0xFF]) + signature for index, signature in ordered),
             )
         )
-        if decode(data) != self:
+        if decode(data, partial=partial) != self:
             raise _malformed("fields of their size", "others")
         return data
 
 
-def decode(data: bytes) -> Revocation:
-    """Exactly the format; says nothing about who signed. Raises FormatRefused (revocation.format)."""
+def decode(data: bytes, *, partial: bool = False) -> Revocation:
+    """Exactly the format; says nothing about who signed. `partial`: fewer signatures than the threshold, or
+    none, as holders pass it on; no module takes such a one. Raises FormatRefused (revocation.format)."""
     if len(data) < HEAD_SIZE:
         raise _malformed(f"at least {HEAD_SIZE} bytes", f"{len(data)}")
     magic, (form, threshold, keys, signatures) = data[:4], data[4:8]
     if magic != MAGIC or form != FORMAT:
         raise _malformed(f"magic {MAGIC.hex()}, format {FORMAT}", f"{magic.hex()}, {form}")
-    if not 1 <= threshold <= signatures <= keys <= MAX_KEYS:
+    least = 0 if partial else threshold
+    if not (1 <= threshold <= keys <= MAX_KEYS and least <= signatures <= keys):
         raise _malformed("m of n keys, m to n signatures", f"{threshold}, {keys}, {signatures}")
     entries = HEAD_SIZE + keys * POINT_SIZE
     size = entries + signatures * ENTRY_SIZE
@@ -123,7 +133,7 @@ def decode(data: bytes) -> Revocation:
     points = tuple(data[at : at + POINT_SIZE] for at in range(HEAD_SIZE, entries, POINT_SIZE))
     signed = [(data[at], data[at + 1 : at + ENTRY_SIZE]) for at in range(entries, size, ENTRY_SIZE)]
     indices = [index for index, _ in signed]
-    if sorted(set(indices)) != indices or indices[-1] >= keys:
+    if sorted(set(indices)) != indices or any(index >= keys for index in indices):
         raise _malformed("signatures in ascending order, each key's once", f"{indices}")
     return Revocation(Quorum(threshold, points), data[8:HEAD_SIZE], dict(signed))
 
@@ -134,7 +144,11 @@ def verify(data: bytes, quorum_digest: bytes) -> Revocation:
     Raises FormatRefused (revocation.format), TrustRefused (revocation.signature) for another or no
     quorum and for any signature that is not good, even where enough others are.
     """
-    revocation = decode(data)
+    return verify_signatures(decode(data), quorum_digest)
+
+
+def verify_signatures(revocation: Revocation, quorum_digest: bytes) -> Revocation:
+    """All that are there are good, few or many. Raises TrustRefused (revocation.signature)."""
     if not any(quorum_digest) or revocation.quorum.digest != quorum_digest:
         raise TrustRefused(
             Code.REVOCATION_SIGNATURE,

@@ -1,14 +1,18 @@
 """Which key of a token may sign: by its name without a register, by the register where there is one."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 from cellward.core.errors import Code, PolicyRefused, Refused, Unavailable
 from cellward.core.keys import KeyStage, PublicKey
-from cellward.core.register import Entry, Register
 from cellward.ports.signer import KeyStore, Role, Signer
 from cellward.sign.keys import key_name, role_labels
+
+if TYPE_CHECKING:  # without a register `image sign` does not pay for its parser
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from cellward.core.register import Entry, Register
 
 
 def no_register(subject: str) -> Unavailable:
@@ -29,8 +33,8 @@ class Keyring:
     there is nothing that knows it.
     """
 
-    register: Register | None
-    now: Callable[[], datetime]
+    register: "Register | None"
+    now: "Callable[[], datetime]"
 
     def check(self, key: PublicKey, purpose: Role, stage: KeyStage | None) -> None:
         if self.register is not None:
@@ -72,7 +76,7 @@ class Keyring:
             )
         return self.checked(store.signer(next(iter(active))), purpose, wanted)
 
-    def _held(self, store: KeyStore, purpose: Role, entries: tuple[Entry, ...]) -> dict[str, Entry]:
+    def _held(self, store: KeyStore, purpose: Role, entries: "tuple[Entry, ...]") -> "dict[str, Entry]":
         by_key = {entry.key: entry for entry in entries}
         found: dict[str, Entry] = {}
         for label in role_labels(store, purpose):
