@@ -79,7 +79,7 @@ def _replaced(register: "Register", purpose: Role, stage: KeyStage, key: str | N
         found = register.named(key)
         if (found.purpose, found.stage) != (purpose, stage):
             raise PolicyRefused(
-                Code.REGISTER_PURPOSE if found.purpose is not purpose else Code.REGISTER_STAGE,
+                Code.KEY_PURPOSE if found.purpose is not purpose else Code.KEY_STAGE,
                 f"key {found}",
                 expected=f"a {stage} key for {purpose}",
                 found=f"a {found.stage} key for {found.purpose}",
@@ -88,7 +88,7 @@ def _replaced(register: "Register", purpose: Role, stage: KeyStage, key: str | N
     active = [entry for entry in register.of(purpose, stage) if entry.active]
     if len(active) != 1:
         raise PolicyRefused(
-            Code.REGISTER_AMBIGUOUS if active else Code.REGISTER_UNKNOWN_KEY,
+            Code.REGISTER_AMBIGUOUS if active else Code.KEY_UNKNOWN,
             f"the {stage} key for {purpose}",
             expected="one active key",
             found=", ".join(map(str, active)) or "none",

@@ -147,7 +147,7 @@ def _of_register(home: Home, register: "Register", key: str, token: str) -> Fact
     try:
         entry = register.named(key)
     except CellwardError as error:
-        if error.code is not Code.REGISTER_UNKNOWN_KEY:
+        if error.code is not Code.KEY_UNKNOWN:
             raise
         return _of_token(home, key, token) | {"register": "unknown: it signs nothing"}
     return entry_facts(entry) | {"history": list(_history(home, entry.fingerprint))}

@@ -127,7 +127,7 @@ def decode(data: bytes, what: str, challenge: str | None = None) -> Attestation:
         )
     if challenge is not None and found.challenge != challenge:
         raise TrustRefused(
-            Code.ATTESTATION,
+            Code.KEY_ATTESTATION,
             what,
             expected=f"the challenge {challenge!r}",
             found=repr(found.challenge),

@@ -105,7 +105,7 @@ class Ceremony:
         return replace(self, step=signed(document, self.previous), records=tuple(made))
 
     def finished(self) -> "Ceremony":
-        """Raises TrustRefused: register.root below a threshold, ceremony.file where one has no record."""
+        """Raises TrustRefused: register.quorum below a threshold, ceremony.file where one has no record."""
         register.verify_chain((*self.before, self.draft.data))
         silent = {key.fingerprint for key in self.step.signers} - {each.record.key for each in self.records}
         if silent:
@@ -128,7 +128,7 @@ def decode(data: bytes, what: str = "ceremony") -> Ceremony:
     """The versions before are verified, so are all signatures of the draft and of the records.
 
     Raises FormatRefused (metadata.*, document.kind, key.format, register.content, ceremony.file),
-    TrustRefused (register.chain, register.root, document.signature, ceremony.file).
+    TrustRefused (register.version, register.quorum, document.signature, ceremony.file).
     """
     lines = data.splitlines(keepends=True)
     if len(lines) > MAX_CHAIN + MAX_SIGNATURES:
@@ -202,11 +202,11 @@ def transcript(data: bytes, document: Document, keys: Sequence[PublicKey]) -> tu
 
 def check_installed(ceremony: Ceremony, installed: Sequence[bytes]) -> None:
     """Refuse a ceremony that grew from another register than `installed`, whoever signed it: two drafts for
-    one version, or a register of somebody else. Raises TrustRefused (register.chain), as `finished`."""
+    one version, or a register of somebody else. Raises TrustRefused (register.version), as `finished`."""
     ceremony.finished()
     if tuple(installed) not in (ceremony.before, (*ceremony.before, ceremony.draft.data)):
         raise TrustRefused(
-            Code.REGISTER_CHAIN,
+            Code.REGISTER_VERSION,
             f"ceremony of version {ceremony.draft.register.version}",
             expected=f"one that follows the register here, version {len(installed)}",
             found=f"one that follows version {len(ceremony.before)} of another, or of before",
@@ -215,10 +215,10 @@ def check_installed(ceremony: Ceremony, installed: Sequence[bytes]) -> None:
 
 
 def check_grown_from(ceremony: Ceremony, held: Sequence[bytes]) -> None:
-    """Refuse a ceremony that does not continue the register that the holder has. Raises register.chain."""
+    """Refuse a ceremony that does not continue the register that the holder has. Raises register.version."""
     if ceremony.before[: len(held)] != tuple(held):
         raise TrustRefused(
-            Code.REGISTER_CHAIN,
+            Code.REGISTER_VERSION,
             f"draft of version {ceremony.draft.register.version}",
             expected=f"one that continues the register in this data directory, version {len(held)}",
             found=f"one that continues another, of {len(ceremony.before)} versions",

@@ -91,7 +91,7 @@ class Keyring:
         if labels:
             self.check(store.signer(labels[-1]).public_key, purpose, stage)
         raise PolicyRefused(
-            Code.REGISTER_UNKNOWN_KEY,
+            Code.KEY_UNKNOWN,
             f"the {stage} key for {purpose}",
             expected="one in this token that the register lets sign",
             found=", ".join(labels) or "no key of this role",

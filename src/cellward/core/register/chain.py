@@ -39,39 +39,40 @@ def split(data: bytes, what: str = "key register") -> list[bytes]:
 
 
 def verify_chain(
-    documents: Sequence[bytes], anchor: str | None = None, what: str = "key register"
+    documents: Sequence[bytes],
+    anchor: "str | Collection[PublicKey] | None" = None,
+    what: str = "key register",
 ) -> Register:
     """The newest version, if every one is signed as it must be.
 
-    `anchor`: SHA-256 of the first version's file, known from elsewhere. Without it the first version is
-    taken at its word, which is for its maker alone.
+    `anchor`: SHA-256 of the first version's file, or all of its root keys, known from elsewhere. Without it
+    the first version is taken at its word, which is for its maker alone.
 
-    Raises FormatRefused (see `decode`), TrustRefused: register.chain, register.root, document.signature.
+    Raises FormatRefused (see `decode`), TrustRefused: register.version, .roots, .quorum, .keys,
+    document.signature.
     """
     previous: Document | None = None
     for data in documents:
         document = decode(data, what)
-        if previous is None and anchor is not None and document.sha256 != anchor:
-            raise TrustRefused(
-                Code.REGISTER_CHAIN, what, expected=f"the register {anchor[:16]}", found=document.sha256[:16]
-            )
+        if previous is None and anchor is not None:
+            _check_anchor(document, anchor, what)
         step = signed(document, previous, what)
         if step.missing:
             signers = ", ".join(sorted(key.fingerprint[:16] for key in step.signers))
             raise TrustRefused(
-                Code.REGISTER_ROOT,
+                Code.REGISTER_QUORUM,
                 f"{what} {document.register.version}",
                 expected="; ".join(step.missing),
                 found=f"signatures by {signers or 'nobody'}",
             )
         previous = document
     if previous is None:
-        raise TrustRefused(Code.REGISTER_CHAIN, what, expected="at least one version", found="none")
+        raise TrustRefused(Code.REGISTER_VERSION, what, expected="at least one version", found="none")
     return previous.register
 
 
 def signed(document: Document, previous: Document | None, what: str = "key register") -> Step:
-    """Who signed this version, and who has yet to. Raises TrustRefused: register.chain, for what may not
+    """Who signed this version, and who has yet to. Raises TrustRefused: register.version, for what may not
     follow `previous`; document.signature, for a signature that is not good or nobody's of the two roots."""
     new = document.register
     if previous is None:
@@ -89,6 +90,22 @@ def signed(document: Document, previous: Document | None, what: str = "key regis
     return Step(document, signers, tuple(missing))
 
 
+def _check_anchor(document: Document, anchor: "str | Collection[PublicKey]", what: str) -> None:
+    if isinstance(anchor, str):
+        expected, found = f"the register {anchor[:16]}", document.sha256[:16]
+        good = document.sha256 == anchor
+    else:
+        wanted, has = {key.fingerprint for key in anchor}, set(document.register.root.keys)
+        expected, found = ("the roots " + _short(wanted), _short(has))
+        good = wanted == has
+    if not good:
+        raise TrustRefused(Code.REGISTER_ROOTS, what, expected=expected, found=found)
+
+
+def _short(fingerprints: Collection[str]) -> str:
+    return ", ".join(sorted(each[:16] for each in fingerprints))
+
+
 def _missing(
     whose: str, new: Register, roots: Sequence[Entry], threshold: int, signers: Collection[PublicKey]
 ) -> Iterator[str]:
@@ -103,17 +120,20 @@ def _missing(
 def _first(register: Register, what: str) -> None:
     if register.version != 1:
         raise TrustRefused(
-            Code.REGISTER_CHAIN, what, expected="version 1 first", found=f"version {register.version}"
+            Code.REGISTER_VERSION, what, expected="version 1 first", found=f"version {register.version}"
         )
 
 
 def check_succession(previous: Document, document: Document, what: str = "key register") -> None:
     """Refuse what may not follow: another predecessor, a key that is forgotten or changed, a state that goes
-    back, a life that gets longer. Raises TrustRefused (register.chain)."""
-    for expected, found in _breaks(previous, document.register):
-        raise TrustRefused(
-            Code.REGISTER_CHAIN, f"{what} {document.register.version}", expected=expected, found=found
-        )
+    back, a life that gets longer. Raises TrustRefused (register.version, register.keys)."""
+    old, new, where = previous.register, document.register, f"{what} {document.register.version}"
+    for expected, found in _breaks(previous, new):
+        raise TrustRefused(Code.REGISTER_VERSION, where, expected=expected, found=found)
+    held = {entry.fingerprint: entry for entry in new.entries}
+    for before in old.entries:
+        for expected, found in _rewritten(before, held.get(before.fingerprint)):
+            raise TrustRefused(Code.REGISTER_KEYS, where, expected=expected, found=found)
 
 
 def _breaks(previous: Document, new: Register) -> Iterator[tuple[str, str]]:
@@ -124,19 +144,15 @@ def _breaks(previous: Document, new: Register) -> Iterator[tuple[str, str]]:
         yield f"one that follows {previous.sha256[:16]}", new.previous[:16]
     if new.issued < old.issued:
         yield f"issued after {old.issued:%Y-%m-%d %H:%M} UTC", f"{new.issued:%Y-%m-%d %H:%M} UTC"
-    held = {entry.fingerprint: entry for entry in new.entries}
-    for before in old.entries:
-        after = held.get(before.fingerprint)
-        if after is None:
-            yield f"key {before} still in it", "no such key"
-        else:
-            yield from _breaks_of(before, after)
 
 
 _AGE = {State.ACTIVE: 0, State.RETIRED: 1, State.REVOKED: 2}
 
 
-def _breaks_of(before: Entry, after: Entry) -> Iterator[tuple[str, str]]:
+def _rewritten(before: Entry, after: Entry | None) -> Iterator[tuple[str, str]]:
+    if after is None:
+        yield f"key {before} still in it", "no such key"
+        return
     changed = [name for name in _FIXED if getattr(before, name) != getattr(after, name)]
     if changed:
         yield f"key {before} as it was", f"another {changed[0]}"

@@ -78,12 +78,12 @@ def revoked(
     """What the key signed from `at` on counts no more. A root key leaves the root with it.
 
     Raises PolicyRefused (register.last_key) where no key of its purpose and stage remains to sign with,
-    unless `even_last`; register.revoked for one that is revoked already.
+    unless `even_last`; key.revoked for one that is revoked already.
     """
     old = before.register.key(fingerprint)
     if old.status.state is State.REVOKED:
         raise PolicyRefused(
-            Code.REGISTER_REVOKED, f"key {old}", expected="a key that is not revoked", found="a revoked one"
+            Code.KEY_REVOKED, f"key {old}", expected="a key that is not revoked", found="a revoked one"
         )
     others = [
         entry
@@ -124,7 +124,7 @@ def with_root(
 def _require_active(entry: Entry) -> None:
     if not entry.active:
         raise PolicyRefused(
-            Code.REGISTER_RETIRED if entry.status.state is State.RETIRED else Code.REGISTER_REVOKED,
+            Code.KEY_RETIRED if entry.status.state is State.RETIRED else Code.KEY_REVOKED,
             f"key {entry}",
             expected="an active key",
             found=f"a {entry.status.state} one",

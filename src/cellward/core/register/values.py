@@ -85,11 +85,11 @@ class Register:
         _check(self)
 
     def key(self, fingerprint: str) -> Entry:
-        """Raises TrustRefused (register.unknown_key)."""
+        """Raises TrustRefused (key.unknown)."""
         found = next((entry for entry in self.entries if entry.fingerprint == fingerprint), None)
         if found is None:
             raise TrustRefused(
-                Code.REGISTER_UNKNOWN_KEY,
+                Code.KEY_UNKNOWN,
                 f"key {fingerprint[:16]}",
                 expected=f"a key of the register, version {self.version}",
                 found="none of them",
@@ -97,13 +97,13 @@ class Register:
         return found
 
     def named(self, text: str) -> Entry:
-        """By its name, its fingerprint, or 8 digits of that. Raises register.unknown_key, .ambiguous."""
+        """By its name, its fingerprint, or 8 digits of that. Raises key.unknown, .ambiguous."""
         found = [e for e in self.entries if text == e.name or _starts(e.fingerprint, text.lower())]
         if len(found) == 1:
             return found[0]
         if not found:
             raise TrustRefused(
-                Code.REGISTER_UNKNOWN_KEY,
+                Code.KEY_UNKNOWN,
                 f"key {text[:64]}",
                 expected="a key of the register",
                 found=", ".join(str(entry) for entry in self.entries[:20]),
@@ -129,7 +129,7 @@ class Register:
     def check_use(self, key: PublicKey, purpose: Role, stage: KeyStage, at: datetime) -> Entry:
         """The key's entry, if it may sign for this purpose and stage at this time.
 
-        Raises TrustRefused (register.unknown_key), PolicyRefused: register.purpose, .stage, .revoked,
+        Raises TrustRefused (key.unknown), PolicyRefused: key.purpose, .stage, .revoked,
         .retired, .not_yet, .expired; register.clock where the clock is before the register's own time.
         """
         entry = self.key(key.fingerprint)
@@ -181,11 +181,11 @@ def _starts(fingerprint: str, text: str) -> bool:
 def _check_kind(entry: Entry, purpose: Role, stage: KeyStage) -> None:
     if entry.purpose is not purpose:
         raise PolicyRefused(
-            Code.REGISTER_PURPOSE, f"key {entry}", expected=f"a {purpose} key", found=f"a {entry.purpose} key"
+            Code.KEY_PURPOSE, f"key {entry}", expected=f"a {purpose} key", found=f"a {entry.purpose} key"
         )
     if entry.stage is not stage:
         raise PolicyRefused(
-            Code.REGISTER_STAGE, f"key {entry}", expected=f"a {stage} key", found=f"a {entry.stage} key"
+            Code.KEY_STAGE, f"key {entry}", expected=f"a {stage} key", found=f"a {entry.stage} key"
         )
 
 
@@ -197,14 +197,14 @@ def _check_time(entry: Entry, at: datetime, *, past: bool) -> None:
         _refuse_ended(entry, "a key in use" if not past else "a signature from before that", at)
     if at < entry.not_before:
         raise PolicyRefused(
-            Code.REGISTER_NOT_YET,
+            Code.KEY_NOT_YET,
             f"key {entry}",
             expected=f"use from {entry.not_before:%Y-%m-%d %H:%M} UTC on",
             found=f"{at:%Y-%m-%d %H:%M} UTC",
         )
     if at > entry.not_after:
         raise PolicyRefused(
-            Code.REGISTER_EXPIRED,
+            Code.KEY_EXPIRED,
             f"key {entry}",
             expected=f"use until {entry.not_after:%Y-%m-%d %H:%M} UTC",
             found=f"{at:%Y-%m-%d %H:%M} UTC",
@@ -217,7 +217,7 @@ def _refuse_ended(entry: Entry, expected: str, at: datetime | None) -> NoReturn:
     when = "" if status.at is None else f" {status.at:%Y-%m-%d %H:%M} UTC"
     found = f"one that is {status.state} since{when}" + (f": {status.reason}" if status.reason else "")
     raise PolicyRefused(
-        Code.REGISTER_REVOKED if status.state is State.REVOKED else Code.REGISTER_RETIRED,
+        Code.KEY_REVOKED if status.state is State.REVOKED else Code.KEY_RETIRED,
         f"key {entry}",
         expected=expected,
         found=found if at is None else f"{found}; the time is {at:%Y-%m-%d %H:%M} UTC",
@@ -269,6 +269,8 @@ def _faults_of(entry: Entry, issued: datetime) -> Iterator[tuple[str, str]]:
         yield f"a reason for key {entry} where it is revoked, and only there", status.state.value
     if status.state is State.REVOKED and status.at is not None and status.at > issued:
         yield f"key {entry} revoked by now", f"{status.at:%Y-%m-%d %H:%M} UTC"
+    if entry.purpose is Role.ROOT and entry.key.algorithm.post_quantum:
+        yield f"root key {entry} in a token", entry.key.algorithm.display
     if entry.purpose is Role.ROOT and entry.stage is not KeyStage.PRODUCTION:
         yield f"root key {entry} of stage production", entry.stage.value
 
