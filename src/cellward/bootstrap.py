@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cellward.adapters.files import DirectoryStore, read_file, write_file
 from cellward.config import Home
-from cellward.core.errors import CellwardError, Code, PolicyRefused, Unavailable
+from cellward.core.errors import CellwardError, Code, PolicyRefused, TrustRefused, Unavailable
 from cellward.ports.signer import KeyStore, Role, Signer
 from cellward.ports.token_uri import TokenUri
 
@@ -180,24 +180,46 @@ def key_register(home: Home) -> "Register | None":
 
 
 def register_versions(home: Home) -> list[bytes]:
-    """As files, unverified; none without a register."""
+    """As files, unverified; none without a register.
+
+    Raises TrustRefused (register.version) for a register from before a ceremony that was finished here:
+    somebody put an old copy back, or took it away, and revoked keys with it.
+    """
+    found = _register_lines(home)
+    later = [name for name in DirectoryStore(home.ceremonies).names() if name == f"{len(found) + 1}.jsonl"]
+    if later:
+        raise TrustRefused(
+            Code.REGISTER_VERSION,
+            str(home.key_register),
+            expected=f"version {len(found) + 1}, whose transcript is {home.ceremonies / later[0]}",
+            found=f"version {len(found)}" if found else "no register",
+            advice="repeat `cellward keys ceremony finish`, or put the newest register back",
+        )
+    return found
+
+
+def _register_lines(home: Home) -> list[bytes]:
     if not home.key_register.exists():  # every `image sign` asks: the parser stays away
         return []
-    from cellward.core.register import MAX_CHAIN, MAX_SIZE, split
+    from cellward.core.register import MAX_FILE, split
 
-    return split(read_file(home.key_register, MAX_CHAIN * MAX_SIZE), str(home.key_register))
+    return split(read_file(home.key_register, MAX_FILE), str(home.key_register))
 
 
 def install_register(home: Home, finished: "Ceremony") -> None:
     """Put the version that a ceremony agreed on behind what is here, transcript first.
 
-    Raises TrustRefused (register.chain) where it follows another version than the newest here.
+    Raises TrustRefused (register.version) where it follows another version than the newest here,
+    PolicyRefused (register.clock) for one from the future.
     """
+    from datetime import UTC, datetime
+
     from cellward.adapters.lock import file_lock
-    from cellward.core.ceremony import check_installed
+    from cellward.core.ceremony import check_clock, check_installed
 
     with file_lock(home.register_lock):
-        check_installed(finished, register_versions(home))
+        check_installed(finished, _register_lines(home))
+        check_clock(finished.draft, datetime.now(UTC))
         version = finished.draft.register.version
         DirectoryStore(home.ceremonies).write(f"{version}.jsonl", finished.transcript)
         write_file(home.key_register, finished.chain)

@@ -75,5 +75,5 @@ def holder(name: str, attributes: KeyAttributes = BORN_INSIDE) -> Holder:
 
 def contribute(at: Ceremony, *holders: Holder) -> Ceremony:
     for each in holders:
-        at = sign_draft(at, each, at.draft.fingerprint, NOW)
+        at = sign_draft(at, each, at.draft.fingerprint, at.draft.register.issued)
     return at

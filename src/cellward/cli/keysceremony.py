@@ -72,7 +72,7 @@ def begin(
     entered = [_entry(home, Role.ROOT, text, years) for text in roots]
     for text in others:
         role, _, key = text.partition("=")
-        if role not in {each.value for each in Role} or role == Role.ROOT:
+        if role not in {each.value for each in Role} or role == Role.ROOT or not key:
             raise click.UsageError(f"--key {text}: ROLE=KEY with a role other than root")
         entered.append(_entry(home, Role(role), key, years))
     if not without_token:
@@ -225,19 +225,19 @@ def finish(home: Home, file: Path, output: Path | None, transcript: Path | None)
     """Check the signatures and put the register in force in this data directory, transcript included."""
     read = _read(file)
     bootstrap.install_register(home, read)
-    for copy, data in ((output, read.chain), (transcript, read.transcript)):
-        if copy is not None:
-            bootstrap.write_file(copy, data)
     version = read.draft.register.version
     names = ", ".join(each.record.holder for each in read.records)
     click.echo(f"key register {version} is in force, agreed by {names}")
     click.echo(f"  register     {home.key_register}")
     click.echo(f"  transcript   {home.ceremonies / f'{version}.jsonl'}")
     click.echo(f"  fingerprint  {read.draft.fingerprint}")
+    for copy, data in ((output, read.chain), (transcript, read.transcript)):
+        if copy is not None:
+            bootstrap.write_file(copy, data)
 
 
 def _read(file: Path) -> "Ceremony":
     from cellward.core import ceremony as files
-    from cellward.core.register import MAX_CHAIN, MAX_SIZE
+    from cellward.core.register import MAX_FILE
 
-    return files.decode(bootstrap.read_file(file, MAX_CHAIN * MAX_SIZE), str(file))
+    return files.decode(bootstrap.read_file(file, MAX_FILE), str(file))

@@ -154,7 +154,7 @@ def revoke(
         before,
         found.fingerprint,
         reason,
-        min(at or now, now),
+        at or now,
         now,
         even_last=even_last,
         threshold=threshold,

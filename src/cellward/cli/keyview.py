@@ -10,6 +10,7 @@ from cellward.cli import keyoptions
 from cellward.cli.registerview import Facts, entry_facts, flags, grouped, state
 from cellward.config import Home
 from cellward.core.errors import CellwardError, Code
+from cellward.core.keys import Role
 from cellward.sign.keys import RoleKey, named_key
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def _table(rows: list[RoleKey], held: "dict[str, Entry] | None", init: bool) -> 
 
     headings = ["key", "fingerprint", "sensitive", "extractable", "local"]
     headings += (["register"] if held is not None else []) + (["now"] if init else [])
-    width = 32 if held is None else 16  # of a line of a fingerprint: 80 columns are what a terminal has
+    console = Console()
+    width = 32 if held is None or console.width >= 90 else 16  # of a line of a fingerprint
     table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for row in rows:
         said, print_ = row.key.attributes, row.key.public_key.fingerprint
@@ -71,14 +73,16 @@ def _table(rows: list[RoleKey], held: "dict[str, Entry] | None", init: bool) -> 
             _life(said.sensitive, said.always_sensitive, "yes", "always"),
             _life(not said.extractable, said.never_extractable, "no", "never"),
             "yes" if said.local else "no",
-            *(() if held is None else (_registered(entry),)),
+            *(() if held is None else (_registered(row.role, entry),)),
             *((("made" if row.created else "kept"),) if init else ()),
         )
-    Console().print(table)
+    console.print(table)
 
 
-def _registered(entry: "Entry | None") -> str:
-    return "[red]unknown[/]" if entry is None else f"{entry.stage}\n{state(entry)}"
+def _registered(role: Role, entry: "Entry | None") -> str:
+    if entry is not None:
+        return f"{entry.stage}\n{state(entry)}"
+    return "Uptane's" if role is Role.ROOT else "[red]unknown[/]"
 
 
 def _life(now: bool, ever: bool, good: str, best: str) -> str:

@@ -1,6 +1,7 @@
 """The key register for people and programs: entries, what a version changes, who has signed it."""
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 
 from cellward.core.ceremony import Ceremony
 from cellward.core.keys import KeyAttributes, Role
@@ -45,16 +46,18 @@ def entry_facts(entry: Entry) -> Facts:
 
 
 def state(entry: Entry) -> str:
-    """`active`, `retires 2026-12-24`, `revoked 2026-11-24`."""
-    status = entry.status
+    """`active`, `expired 2026-11-01`, `retires 2026-12-24`, `retired 2026-11-01`, `revoked 2026-11-24`."""
+    status, now = entry.status, datetime.now(UTC)
     if status.at is None:
-        return "active"
-    return f"{status.state} {status.at:%Y-%m-%d}"
+        return "active" if now <= entry.not_after else f"expired {entry.not_after:%Y-%m-%d}"
+    said = "retires" if status.state is State.RETIRED and status.at > now else status.state.value
+    return f"{said} {status.at:%Y-%m-%d}"
 
 
 def entry_line(entry: Entry) -> str:
     until = f"until {entry.not_after:%Y-%m-%d}"
     kind = f"{entry.key.algorithm.display}, {entry.stage}, {state(entry)}, {until}"
+    kind += "" if entry.custody is not None else ", no token's word"
     return f"{entry.purpose:<12} {entry.name:<20} {entry.fingerprint[:16]}  {kind}"
 
 

@@ -4,6 +4,7 @@ docs/formats/key-register.md, "Ceremony". One envelope a line: every version of 
 being agreed on; then a record of each holder who signed it, signed with the same key.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,15 +12,16 @@ from datetime import datetime
 from cellward.core import envelope, register
 from cellward.core.attestation import NAME, Custody, one_encoding
 from cellward.core.envelope import MAX_SIGNATURES, Envelope
-from cellward.core.errors import Code, FormatRefused, TrustRefused
+from cellward.core.errors import Code, FormatRefused, PolicyRefused, TrustRefused
 from cellward.core.keys import PublicKey
-from cellward.core.register import MAX_CHAIN, MAX_SIZE, Document, Step
+from cellward.core.register import CLOCK_SLACK, MAX_CHAIN, MAX_SIZE, Document, Step
 from cellward.core.register.chain import signed
 from cellward.core.strictjson import SHA256_HEX, format_time
 
 KIND = "ceremony"
 FORMAT = 1
 MAX_RECORD = 16 * 1024
+_FINGERPRINT = re.compile(r"[0-9a-f]{16,64}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ class Ceremony:
         return replace(self, step=signed(document, self.previous), records=tuple(made))
 
     def finished(self) -> "Ceremony":
-        """Raises TrustRefused: register.quorum below a threshold, ceremony.file where one has no record."""
+        """Raises TrustRefused: register.quorum below a threshold, ceremony.file where one has no record;
+        PolicyRefused (ceremony.attributes) where a record says that a key was, or could be, outside."""
         register.verify_chain((*self.before, self.draft.data))
         silent = {key.fingerprint for key in self.step.signers} - {each.record.key for each in self.records}
         if silent:
@@ -116,6 +119,8 @@ class Ceremony:
                 found=f"none of {', '.join(sorted(key[:16] for key in silent))}",
                 advice="let them sign again with `cellward keys ceremony sign`",
             )
+        for each in self.records:
+            each.record.custody.check(f"key {each.record.key[:16]} of {each.record.holder}")
         return self
 
 
@@ -209,8 +214,9 @@ def check_installed(ceremony: Ceremony, installed: Sequence[bytes]) -> None:
             Code.REGISTER_VERSION,
             f"ceremony of version {ceremony.draft.register.version}",
             expected=f"one that follows the register here, version {len(installed)}",
-            found=f"one that follows version {len(ceremony.before)} of another, or of before",
-            advice="begin again from the newest register",
+            found=f"one that was begun after version {len(ceremony.before)}"
+            + (" of another" if len(ceremony.before) >= len(installed) else ""),
+            advice="begin again: a draft follows one register, the newest when it was begun",
         )
 
 
@@ -229,14 +235,36 @@ def check_grown_from(ceremony: Ceremony, held: Sequence[bytes]) -> None:
 def check_fingerprint(document: Document, wanted: str) -> None:
     """Refuse to sign another draft than the holder means: `wanted` is what everybody read aloud, 16 or more
     digits of it. Raises TrustRefused (ceremony.fingerprint)."""
-    text = "".join(wanted.split()).lower()
-    if len(text) < 16 or not document.fingerprint.startswith(text):
+    text, subject = "".join(wanted.split()).lower(), f"draft of version {document.register.version}"
+    if not _FINGERPRINT.fullmatch(text):
         raise TrustRefused(
             Code.CEREMONY_FINGERPRINT,
-            f"draft of version {document.register.version}",
-            expected=f"{text[:64]} (at least 16 digits)" if len(text) < 16 else text[:64],
+            subject,
+            expected="16 digits or more of its fingerprint: 0 to 9, a to f",
+            found=repr(text[:64]),
+            advice="read them from the sheet",
+        )
+    if not document.fingerprint.startswith(text):
+        raise TrustRefused(
+            Code.CEREMONY_FINGERPRINT,
+            subject,
+            expected=text,
             found=document.fingerprint,
             advice="this is not the draft that was agreed on: do not sign it",
+        )
+
+
+def check_clock(document: Document, now: datetime) -> None:
+    """Refuse a draft from the future: no key signs before that time, and no later version is from before
+    it. Raises PolicyRefused (register.clock)."""
+    issued = document.register.issued
+    if now < issued - CLOCK_SLACK:
+        raise PolicyRefused(
+            Code.REGISTER_CLOCK,
+            f"draft of version {document.register.version}",
+            expected=f"one that was issued by now, {now:%Y-%m-%d %H:%M} UTC",
+            found=f"{issued:%Y-%m-%d %H:%M} UTC",
+            advice="set this machine's clock; if it is right, the draft was begun by one that is wrong",
         )
 
 

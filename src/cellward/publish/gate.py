@@ -52,9 +52,9 @@ class Gate:
         """The target these bytes are to be published as; `what` names them in refusals. `content_key`
         opens an encrypted image, to be looked at here and nowhere else on its way to the module.
 
-        Raises FormatRefused, TrustRefused (image.*, publish.development_key, register.unknown_key),
-        PolicyRefused (publish.*, register.*, storage.exists), Unavailable where the module's verifier is
-        missing.
+        Raises FormatRefused, TrustRefused (image.*, publish.development_key, key.unknown),
+        PolicyRefused (publish.*, key.*, register.clock, storage.exists), Unavailable where the module's
+        verifier is missing.
         """
         sha256 = hashlib.sha256(data).hexdigest()
         for target in published:  # 1

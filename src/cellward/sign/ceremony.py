@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cellward.core.attestation import Attestation, Custody
-from cellward.core.ceremony import Ceremony, Record, Signed, check_fingerprint
+from cellward.core.ceremony import Ceremony, Record, Signed, check_clock, check_fingerprint
 from cellward.core.keys import KeyStage, PublicKey, Role
 from cellward.core.register import Document, Entry
 from cellward.ports.signer import KeyStore, Signer, StoredKey
@@ -45,12 +45,14 @@ def sign_draft(ceremony: Ceremony, holder: Holder, fingerprint: str, at: datetim
     """With this holder's signature on the draft, and the record of it.
 
     Nothing is signed before all of this holds: the draft is the one that the holder means (`fingerprint`),
-    the key is in one of the two roots, and its token says that it never was outside.
+    and not from the future; the key is in one of the two roots, and its token says that it never was outside.
 
-    Raises TrustRefused (ceremony.fingerprint, ceremony.holder), PolicyRefused (ceremony.attributes), token.*.
+    Raises TrustRefused (ceremony.fingerprint, ceremony.holder), PolicyRefused (register.clock,
+    ceremony.attributes), token.*.
     """
     draft, key = ceremony.draft, holder.stored.public_key
     check_fingerprint(draft, fingerprint)
+    check_clock(draft, at)
     ceremony.check_holder(key)
     kept = custody(holder.store, holder.stored)
     kept.check(f"key {holder.stored.label} ({key.fingerprint[:16]})")

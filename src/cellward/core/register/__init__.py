@@ -4,7 +4,7 @@ docs/formats/key-register.md is the normative text. Every version is signed by t
 before it and of its own, so that who trusts the first one can follow to the newest.
 """
 
-from cellward.core.register.chain import MAX_CHAIN, Step, check_succession, split, verify_chain
+from cellward.core.register.chain import MAX_CHAIN, MAX_FILE, Step, check_succession, split, verify_chain
 from cellward.core.register.changes import (
     added,
     first,
@@ -15,6 +15,7 @@ from cellward.core.register.changes import (
 )
 from cellward.core.register.document import KIND, MAX_SIZE, Document, decode, unsigned
 from cellward.core.register.values import (
+    CLOCK_SLACK,
     MAX_ACTIVE,
     MAX_KEYS,
     MAX_ROOT_KEYS,
@@ -26,9 +27,11 @@ from cellward.core.register.values import (
 )
 
 __all__ = [
+    "CLOCK_SLACK",
     "KIND",
     "MAX_ACTIVE",
     "MAX_CHAIN",
+    "MAX_FILE",
     "MAX_KEYS",
     "MAX_ROOT_KEYS",
     "MAX_SIZE",

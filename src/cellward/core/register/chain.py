@@ -12,6 +12,7 @@ from cellward.core.register.document import MAX_SIZE, Document, decode
 from cellward.core.register.values import Entry, Register, State
 
 MAX_CHAIN = 1024
+MAX_FILE = 64 * 1024 * 1024  # of all versions: a thousand of thirty keys
 _FIXED = ("name", "key", "purpose", "stage", "not_before", "custody")
 
 
@@ -26,6 +27,10 @@ class Step:
 
 def split(data: bytes, what: str = "key register") -> list[bytes]:
     """A register file's versions, one a line. Raises FormatRefused (metadata.format, .too_large)."""
+    if len(data) > MAX_FILE:
+        raise FormatRefused(
+            Code.METADATA_TOO_LARGE, what, expected=f"at most {MAX_FILE} bytes", found=f"{len(data)}"
+        )
     lines = data.splitlines(keepends=True)
     if not lines or b"".join(lines) != data or not all(line.endswith(b"\n") for line in lines):
         raise FormatRefused(
@@ -84,10 +89,10 @@ def signed(document: Document, previous: Document | None, what: str = "key regis
     signers = document.envelope.signers(
         {entry.key: None for entry in (*old_roots, *new.roots())}, f"{what} {new.version}"
     )
-    missing = list(_missing("its own root", new, new.roots(), new.root.threshold, signers))
-    if previous is not None:
-        missing += _missing("the root before", new, old_roots, previous.register.root.threshold, signers)
-    return Step(document, signers, tuple(missing))
+    own = _missing(new, new.roots(), new.root.threshold, signers)
+    before = own if previous is None else _missing(new, old_roots, previous.register.root.threshold, signers)
+    wanted = [("the root", own)] if own == before else [("its own root", own), ("the root before", before)]
+    return Step(document, signers, tuple(f"of {whose}, {text}" for whose, text in wanted if text))
 
 
 def _check_anchor(document: Document, anchor: "str | Collection[PublicKey]", what: str) -> None:
@@ -106,15 +111,15 @@ def _short(fingerprints: Collection[str]) -> str:
     return ", ".join(sorted(each[:16] for each in fingerprints))
 
 
-def _missing(
-    whose: str, new: Register, roots: Sequence[Entry], threshold: int, signers: Collection[PublicKey]
-) -> Iterator[str]:
-    """A root key counts while it is valid, by the time that the new version itself says."""
+def _missing(new: Register, roots: Sequence[Entry], threshold: int, signers: Collection[PublicKey]) -> str:
+    """Empty where the threshold is reached. A root key counts while it is valid, by the time that the new
+    version itself says."""
     valid = [entry for entry in roots if entry.not_before <= new.issued <= entry.not_after]
     count = sum(entry.key in signers for entry in valid)
-    if count < threshold:
-        names = ", ".join(str(entry) for entry in valid if entry.key not in signers)
-        yield f"{threshold - count} more of {whose} ({threshold} of {len(roots)}): {names or 'none is valid'}"
+    if count >= threshold:
+        return ""
+    names = ", ".join(str(entry) for entry in valid if entry.key not in signers)
+    return f"{threshold} of {len(roots)}, {threshold - count} more: {names or 'none is valid'}"
 
 
 def _first(register: Register, what: str) -> None:

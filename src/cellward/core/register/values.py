@@ -93,6 +93,7 @@ class Register:
                 f"key {fingerprint[:16]}",
                 expected=f"a key of the register, version {self.version}",
                 found="none of them",
+                advice="enter it with `cellward keys ceremony begin`, or take one of `cellward keys list`",
             )
         return found
 
@@ -105,8 +106,8 @@ class Register:
             raise TrustRefused(
                 Code.KEY_UNKNOWN,
                 f"key {text[:64]}",
-                expected="a key of the register",
-                found=", ".join(str(entry) for entry in self.entries[:20]),
+                expected="the name of a key of the register, or 8 digits of its fingerprint",
+                found="names: " + ", ".join(sorted({entry.name for entry in self.entries})[:40]),
             )
         raise Refused(
             Code.REGISTER_AMBIGUOUS,
@@ -240,8 +241,11 @@ def _faults(register: Register) -> Iterator[tuple[str, str]]:
     ids = [entry.fingerprint for entry in entries]
     if register.version < 1 or (register.version == 1) != (register.previous == ""):
         yield "version 1 without, every other with the hash of the one before", f"version {register.version}"
-    if ids != sorted(set(ids)):
-        yield "every key once, in the order of their fingerprints", "another list"
+    twice = [str(entry) for entry in entries if ids.count(entry.fingerprint) > 1]
+    if twice:
+        yield "every key once", ", ".join(twice) + " are one key"
+    if ids != sorted(ids):
+        yield "keys in the order of their fingerprints", "another order"
     active = [entry for entry in entries if entry.active]
     if len(entries) > MAX_KEYS or len(active) > MAX_ACTIVE:
         yield f"at most {MAX_ACTIVE} active keys of {MAX_KEYS}", f"{len(active)} of {len(entries)}"
