@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -301,6 +303,27 @@ sys.exit(bool(errors))
 def test_threads_take_turns(home: Home) -> None:
     """Without the lock this is a segmentation fault, so it runs in a process of its own."""
     assert run_python(IN_THREADS, str(home.root)).wait(60) == 0
+
+
+def test_one_thread_at_a_time_is_in_any_library(home: Home, failing: hsm.Faults) -> None:
+    """Two libraries, one lane: what runs at the same time is counted, crash or no crash."""
+    del os.environ["CELLWARD_PKCS11_MODULE"]
+    direct = bootstrap.key_store(home, hsm.TOKEN)._token  # type: ignore[attr-defined]
+    behind = bootstrap.key_store(home, f"{hsm.TOKEN}?module-path={failing.path}")._token  # type: ignore[attr-defined]
+    inside, most = [0], [0]
+
+    def work(_: pkcs11.Session) -> None:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.002)
+        inside[0] -= 1
+
+    threads = [threading.Thread(target=token.run, args=(work,)) for token in (direct, behind) * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (inside, most) == ([0], [1])
 
 
 def test_processes_that_start_together(home: Home) -> None:

@@ -1,7 +1,8 @@
 """The one lane into PKCS#11 libraries that a process has, and the words for what they refuse.
 
 python-pkcs11 calls C_Initialize(NULL), so the library takes no locks, and releases the GIL: two
-threads crash the process. Everything that touches a token therefore runs under `LANE.lock`.
+threads crash the process. Everything that touches a token therefore runs under `LANE.lock`. A process that
+is forked off starts afresh: it would share its parent's connection to the token.
 """
 
 import fcntl
@@ -47,7 +48,7 @@ class Lane:
         self.lock = threading.RLock()
         self.generation = 0
         self.sessions: dict[tuple[str, bytes, str], pkcs11.Session] = {}
-        self._loaded: dict[str, Module] = {}
+        self._loaded: dict[str, Module | None] = {}
         self._exclusive: set[str] = set()
 
     def ready(self, module: Module) -> bool:
@@ -75,8 +76,9 @@ class Lane:
 
     def stop(self, module: Module) -> None:
         """Finalise the library, if it is running: its sessions and handles are dead afterwards."""
-        if self._loaded.pop(module.path, None) is None:
+        if module.path not in self._loaded:
             return
+        del self._loaded[module.path]
         self.generation += 1
         self.sessions = {key: held for key, held in self.sessions.items() if key[0] != module.path}
         try:
@@ -84,6 +86,13 @@ class Lane:
         except ck.PKCS11Error:
             # A library that is already down is what was wanted; python-pkcs11 has noted it too.
             return
+
+    def forked(self) -> None:
+        """In the child: no session counts, and each library is ended before it is used again."""
+        self.generation += 1
+        self.sessions = {}
+        self._loaded = dict.fromkeys(self._loaded)
+        self.lock.release()
 
     def give_up(self, module: Module, error: Exception) -> None:
         """After a failure nobody knows what state a session is in: the next call starts afresh."""
@@ -110,6 +119,8 @@ class Lane:
 
 
 LANE = Lane()
+# No fork while another thread is inside a library.
+os.register_at_fork(before=LANE.lock.acquire, after_in_parent=LANE.lock.release, after_in_child=LANE.forked)
 
 
 @contextmanager

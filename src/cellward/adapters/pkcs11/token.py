@@ -77,7 +77,7 @@ class Token:
         return held
 
     def _login(self, rw: bool) -> pkcs11.Session:
-        token = self._select(LANE.library(self.module))
+        token = self._select()
         key = (self.module.path, token.serial, token.label)
         held = LANE.sessions.get(key)
         if held is not None:
@@ -87,9 +87,12 @@ class Token:
         LANE.sessions[key] = session = token.open(rw=rw, user_pin=self._pin())
         return session
 
-    def _select(self, library: "Library") -> pkcs11.Token:
-        tokens = [token for token in _tokens(library) if pkcs11.TokenFlag.TOKEN_INITIALIZED in token.flags]
-        matching = [token for token in tokens if self._matches(library, token)]
+    def _select(self) -> pkcs11.Token:
+        running = LANE.ready(self.module)
+        tokens, matching = self._look()
+        if running and not matching:
+            LANE.stop(self.module)  # some libraries see only what was there when they were initialised
+            tokens, matching = self._look()
         if len(matching) == 1:
             return matching[0]
         if matching:
@@ -107,6 +110,12 @@ class Token:
             found=", ".join(sorted(map(_said, tokens))) or "no token",
             advice="correct the URI, insert the token, or make the embedded one with `cellward keys init`",
         )
+
+    def _look(self) -> tuple[list[pkcs11.Token], list[pkcs11.Token]]:
+        """The initialised tokens, and those of them that the URI names."""
+        library = LANE.library(self.module)
+        tokens = [token for token in _tokens(library) if pkcs11.TokenFlag.TOKEN_INITIALIZED in token.flags]
+        return tokens, [token for token in tokens if self._matches(library, token)]
 
     def _matches(self, library: "Library", token: pkcs11.Token) -> bool:
         uri, slot = self.uri, token.slot
