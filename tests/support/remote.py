@@ -1,4 +1,4 @@
-"""A token behind a cable: SoftHSM in another process, which p11-kit serves to us. Killing it pulls the token."""
+"""A token behind a cable: SoftHSM in a process of its own, which p11-kit serves. Killing it pulls the token."""
 
 import os
 import signal
@@ -33,7 +33,16 @@ class Cable:
         self.plug_in()
 
     def plug_in(self) -> None:
-        command = ["p11-kit", "server", "-f", "-n", _SOCKET, "--provider", softhsm.library(), hsm.TOKEN]
+        command = [
+            "p11-kit",
+            "server",
+            "-f",
+            "-n",
+            str(_SOCKET),
+            "--provider",
+            str(softhsm.library()),
+            hsm.TOKEN,
+        ]
         environment = os.environ | {"SOFTHSM2_CONF": str(self._home.softhsm_config.absolute())}
         # A group of its own: each client is served by a child, which would survive the server.
         self._server = subprocess.Popen(
