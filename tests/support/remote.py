@@ -1,4 +1,4 @@
-"""A token behind a cable: SoftHSM in a process of its own, which p11-kit serves. Killing it pulls the token."""
+"""A token behind a cable: SoftHSM in another process, behind p11-kit. Killing that pulls the token out."""
 
 import os
 import signal
