@@ -74,7 +74,12 @@ class Hardware:
 
         The stage is in it so that a signed loader is never taken for an app, or the reverse.
         """
-        return uuid5(UUID(bytes=self.vendor_id), f"{self.name}/{stage}").bytes
+        return self._class_ids[stage]
+
+    @cached_property
+    def _class_ids(self) -> dict[Stage, bytes]:
+        vendor = UUID(bytes=self.vendor_id)
+        return {stage: uuid5(vendor, f"{self.name}/{stage}").bytes for stage in Stage}
 
 
 KIB = 1024

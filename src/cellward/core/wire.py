@@ -1,5 +1,7 @@
 """Bounded little-endian decoding: every read is checked against what is left."""
 
+from struct import Struct
+
 from cellward.core.errors import Code, FormatRefused
 
 
@@ -36,6 +38,10 @@ class Reader:
             )
         start, self.offset = self.offset, self.offset + count
         return self._data[start : self.offset]
+
+    def fields(self, layout: Struct) -> tuple[int, ...]:
+        """Integers that lie one behind the other: checked, and read, at once."""
+        return layout.unpack(self.take(layout.size))
 
     def u8(self) -> int:
         return self.take(1)[0]

@@ -1,5 +1,8 @@
 """Step 1: bytes to an Image. Every length is checked before it is used."""
 
+from dataclasses import replace
+from struct import Struct
+
 from cellward.core import wire
 from cellward.core.errors import Code, FormatRefused
 from cellward.core.image.layout import (
@@ -20,6 +23,11 @@ from cellward.core.image.layout import (
 )
 
 
+# Magic, load address, sizes of header, protected TLVs and payload, flags, version, pad.
+_HEADER = Struct("<2I2H2I2BH2I")
+_PAIR = Struct("<2H")  # of an area magic and size, of a TLV type and length
+
+
 def decode(data: bytes, what: str = "image") -> Image:
     """Decode a file that is exactly one image.
 
@@ -33,7 +41,7 @@ def decode(data: bytes, what: str = "image") -> Image:
 def decode_slot(data: bytes, what: str = "slot") -> Image:
     """Decode the image at the start of a flash slot; what follows it is not looked at."""
     image, end = _decode(data, what)
-    return Image(**{**image.__dict__, "data": data[:end]})
+    return replace(image, data=data[:end])
 
 
 def _decode(data: bytes, what: str) -> tuple[Image, int]:
@@ -41,16 +49,12 @@ def _decode(data: bytes, what: str) -> tuple[Image, int]:
         raise FormatRefused(
             Code.IMAGE_SIZE, what, expected=f"at least a header of {HEADER_SIZE} bytes", found=f"{len(data)}"
         )
-    header = wire.Reader(data, what)
-    magic = header.u32()
+    header = wire.Reader(data, what).fields(_HEADER)
+    magic, load_address, header_size, protected_size, payload_size, flags, *version, _pad = header
     if magic != MAGIC:
         raise FormatRefused(
             Code.IMAGE_MAGIC, what, expected=f"0x{MAGIC:08x} at offset 0", found=f"0x{magic:08x}"
         )
-    load_address, header_size, protected_size = header.u32(), header.u16(), header.u16()
-    payload_size, flags = header.u32(), header.u32()
-    version = Version(header.u8(), header.u8(), header.u16(), header.u32())
-    header.u32()  # pad
     _check_header(what, header_size, flags)
     signed_size = header_size + payload_size + protected_size
     if payload_size == 0 or signed_size + TLV_INFO_SIZE > len(data):
@@ -76,7 +80,7 @@ def _decode(data: bytes, what: str) -> tuple[Image, int]:
             payload_size,
             protected_size,
             flags,
-            version,
+            Version(*version),
             tuple(entries),
         ),
         end,
@@ -99,8 +103,7 @@ def _check_header(what: str, header_size: int, flags: int) -> None:
 
 def _decode_area(data: bytes, what: str, start: int, magic: int, entries: list[Entry]) -> int:
     """Append the TLVs of the area at `start`, where the caller has made sure of an info; returns its end."""
-    info = wire.Reader(data, what, start)
-    found, total = info.u16(), info.u16()
+    found, total = wire.Reader(data, what, start).fields(_PAIR)
     if found != magic:
         raise _bad_tlv(what, f"0x{magic:04x} at offset {start}", f"0x{found:04x}")
     if total < TLV_INFO_SIZE or start + total > len(data):
@@ -109,7 +112,7 @@ def _decode_area(data: bytes, what: str, start: int, magic: int, entries: list[E
     while reader.remaining:
         if reader.remaining < TLV_HEADER_SIZE:
             raise _bad_tlv(what, f"a TLV header at offset {reader.offset}", f"{reader.remaining} bytes")
-        kind, length = reader.u16(), reader.u16()
+        kind, length = reader.fields(_PAIR)
         if length > reader.remaining:
             raise _bad_tlv(what, f"at most {reader.remaining} bytes in TLV 0x{kind:04x}", f"{length}")
         offset = reader.offset

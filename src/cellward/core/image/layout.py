@@ -176,8 +176,12 @@ class Image:
         known.__dict__["digest"] = digest  # where cached_property would put it
         return known
 
+    @cached_property
+    def _first(self) -> dict[int, bytes]:
+        return {entry.type: entry.value for entry in reversed(self.entries)}
+
     def find(self, kind: Tlv) -> bytes | None:
-        return next((entry.value for entry in self.entries if entry.type == kind), None)
+        return self._first.get(kind)
 
     @property
     def stated_digest(self) -> bytes | None:
