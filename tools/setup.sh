@@ -85,6 +85,7 @@ environment() {
     stamp home "$home" # made by hand: taken as it is
     return
   fi
+  [ ! -L "$venv" ] || rm "$venv" # what a link leads to is another tree's: not ours to clear
   step "virtual environment ($venv, Python $version)" "$python" -m venv --clear "$venv"
   stamp home "$home"
 }
