@@ -1,5 +1,6 @@
 """The runbooks' commands do what they say: they are run as they stand."""
 
+import hashlib
 import json
 import re
 import shlex
@@ -23,7 +24,11 @@ def commands(name: str) -> list[str]:
 
 
 def run(line: str, fingerprint: str) -> str:
-    words = shlex.split(line.replace("FINGERPRINT", fingerprint))
+    line = line.replace("FINGERPRINT", fingerprint)
+    if "FIRST" in line:
+        first = Path("key-register.jsonl").read_bytes().splitlines(keepends=True)[0]
+        line = line.replace("FIRST", hashlib.sha256(first).hexdigest())
+    words = shlex.split(line)
     assert words[0] == "cellward"
     result = CliRunner().invoke(cellward, words[1:])
     assert result.exit_code == 0, (line, result.output, result.exception)

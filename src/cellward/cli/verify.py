@@ -1,6 +1,7 @@
 """`cellward verify FILE…`: any artefact, offline, by the keys that one holds."""
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,13 +9,20 @@ import click
 
 from cellward import bootstrap
 from cellward.cli.keyfiles import read_key
+from cellward.cli.keyoptions import now
 from cellward.core.errors import Code, PolicyRefused
-from cellward.core.verdict import ROLES, Verdict, judge
+from cellward.core.keys import KeyStage, Role
+from cellward.core.known import Anchor, GivenKeys, Known, RegisterKeys
+from cellward.core.register import split
+from cellward.core.verdict import Verdict, judge
 
 if TYPE_CHECKING:
     from cellward.core.keys import PublicKey
 
 MAX_FILE = 64 * 1024 * 1024
+ROLES = (Role.FIRMWARE, Role.CALIBRATION, Role.RELEASE, Role.APPROVAL, Role.LOG, Role.ROOT)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_path = click.Path(readable=False, path_type=Path)
 
 
 class _RoleKey(click.ParamType[tuple[str, Path]]):
@@ -32,22 +40,54 @@ class _RoleKey(click.ParamType[tuple[str, Path]]):
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(readable=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=_path)
 @click.option(
     "--key", "keys", multiple=True, type=_RoleKey(), help="A key that is trusted for a role; may be repeated."
 )
+@click.option(
+    "--register",
+    "register_file",
+    type=_path,
+    help="The maker's key register: it knows the keys of each role.",
+)
+@click.option(
+    "--register-hash",
+    metavar="SHA256",
+    help="Of the register's first line, known from elsewhere; or --key root=PEM, each root key in that line.",
+)
+@click.option(
+    "--for",
+    "stage",
+    type=click.Choice([each.value for each in KeyStage]),
+    default=KeyStage.PRODUCTION.value,
+    show_default=True,
+    help="Which keys of the register may have signed.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def verify(files: tuple[Path, ...], keys: tuple[tuple[str, Path], ...], as_json: bool) -> None:
-    """Verify images, releases, approvals, SBOMs and log proofs, together and offline.
+def verify(
+    files: tuple[Path, ...],
+    keys: tuple[tuple[str, Path], ...],
+    register_file: Path | None,
+    register_hash: str | None,
+    stage: str,
+    as_json: bool,
+) -> None:
+    """Verify images, releases, approvals, SBOMs, log proofs, key registers and their ceremonies, together and
+    offline.
 
     Says of each file who signed it, when, and under which key, or what is wrong with it. A file that is not
     signed by itself is good where a release among the files names it. Exit status 1 when one is not good.
+
+    With --register a key counts for what the register says: purpose, stage, validity, state; by the time of a
+    log proof among the files, or else by now.
     """
     held: dict[str, list[PublicKey]] = {}
     for role, path in keys:
         held.setdefault(role, []).append(read_key(path))
+    anchor: Anchor = _hash(register_hash) if register_hash is not None else held.get(Role.ROOT)
+    known = _known(held, register_file, anchor, KeyStage(stage))
     read = {str(path): bootstrap.read_file(path, MAX_FILE) for path in files}
-    verdicts = judge(read, held)
+    verdicts = judge(read, known, anchor)
     if as_json:
         click.echo(json.dumps([_facts(verdict) for verdict in verdicts], indent=2))
     else:
@@ -62,6 +102,24 @@ def verify(files: tuple[Path, ...], keys: tuple[tuple[str, Path], ...], as_json:
             expected="every file good",
             found="not good: " + ", ".join(verdict.name for verdict in bad),
         )
+
+
+def _known(
+    held: "dict[str, list[PublicKey]]", register_file: Path | None, anchor: Anchor, stage: KeyStage
+) -> Known:
+    if register_file is None:
+        return GivenKeys(held)
+    if set(held) - {Role.ROOT}:
+        raise click.UsageError("--register: it knows the keys of every role; --key is for root alone then.")
+    what = str(register_file)
+    chain = split(bootstrap.read_file(register_file, MAX_FILE), what)
+    return RegisterKeys.verified(chain, anchor, stage, now(), what)
+
+
+def _hash(text: str) -> str:
+    if not _SHA256.fullmatch(text.lower()):
+        raise click.UsageError("--register-hash: the SHA-256 of the first line, 64 hex digits.")
+    return text.lower()
 
 
 def _lines(verdict: Verdict) -> str:

@@ -199,10 +199,11 @@ def read_record(data: bytes, keys: "dict[str, PublicKey]", what: str) -> Record:
     return found
 
 
-def transcript(data: bytes, document: Document, keys: Sequence[PublicKey]) -> tuple[Record, ...]:
-    """The records of this version's ceremony. Raises as `decode`."""
-    step = Step(document, frozenset(keys))
-    return tuple(each.record for each in _records(step, data.splitlines(keepends=True), "transcript"))
+def version_of(transcript: bytes, what: str) -> int:
+    """Which version's ceremony a transcript says that it is of; not verified: `decode` behind the versions up
+    to that one does. Raises FormatRefused (metadata.*, document.kind)."""
+    line = transcript.partition(b"\n")[0] + b"\n"
+    return envelope.decode(line, KIND, what, MAX_RECORD).fields(what).integer("version", 1)
 
 
 def check_installed(ceremony: Ceremony, installed: Sequence[bytes]) -> None:

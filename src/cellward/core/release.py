@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from operator import eq
 from typing import TypeVar
 
 from cellward.core import envelope
@@ -23,6 +24,7 @@ from cellward.core.slots import COUNTER_MAX, HARDWARE, Stage
 from cellward.core.strictjson import SHA256_HEX, Fields, format_time, refuse
 
 T = TypeVar("T")
+SameHand = Callable[[str, str], bool]  # of two fingerprints
 
 MAX_RELEASE_SIZE = 256 * 1024
 MAX_PARTS = 64
@@ -250,20 +252,28 @@ def verify_withdrawal(data: bytes, release: Release, keys: Collection[PublicKey]
 
 
 def check_approved(
-    release: Release, approvals: Sequence[Approval], least: int, what: str, *, asked: int
+    release: Release,
+    approvals: Sequence[Approval],
+    least: int,
+    what: str,
+    *,
+    asked: int,
+    same_hand: SameHand = eq,
 ) -> None:
     """Four eyes: `least` different keys of the `asked` have approved, and none of them made the release.
+    `same_hand` says which keys are one person's: a key register knows more than that a key is itself.
 
     Raises PolicyRefused (release.approval).
     """
-    others = {approval.key.fingerprint for approval in approvals} - set(release.keys)
+    given = {approval.key.fingerprint for approval in approvals}
+    own = {one for one in given if any(same_hand(one, key) for key in release.keys)}
+    others = given - own
     if len(others) < least:
-        own = any(approval.key.fingerprint in release.keys for approval in approvals)
         raise PolicyRefused(
             Code.RELEASE_APPROVAL,
             what,
             expected=f"approval by {least} other than who made the release",
-            found=f"{len(others) or 'none'}" + (", and one by a key that made it" if own else ""),
+            found=f"{len(others) or 'none'}" + (", and one by who made it" if own else ""),
             advice="let another person run `cellward release approve` with their own token"
             if asked
             else "say with --approver PEM whose approval counts",

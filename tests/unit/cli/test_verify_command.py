@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import click
 import pytest
 
 from cellward.cli.main import cellward
 from cellward.core.errors import CellwardError, Code
+from tests.support.ceremony import House
 from tests.support.maker import Hand, Keys, signed_image
 
 KEYS = Keys()
@@ -70,3 +72,22 @@ def test_bad_arguments() -> None:
     assert refused("nothing", "--key", "firmware=firmware.pem").code is Code.STORAGE_MISSING
     error = refused("app.img", "--key", "firmware=app.img")
     assert (error.code, error.subject) == (Code.KEY_FORMAT, "app.img")
+
+
+def test_by_the_key_register(capsys: pytest.CaptureFixture[str]) -> None:
+    house = House.make()
+    Path("key-register.jsonl").write_bytes(house.first.data)
+    for number, hand in enumerate(house.holders):
+        Path(f"{number}.pem").write_bytes(hand.public_key.pem())
+    roots = [word for number in range(3) for word in ("--key", f"root={number}.pem")]
+    by = "--register", "key-register.jsonl"
+    for anchor in (["--register-hash", house.first.sha256.upper()], roots):
+        run("key-register.jsonl", *anchor)
+        assert "root: 2 of 3 agree on changes: holder" in capsys.readouterr().out
+        assert refused("app.img", *by, *anchor).code is Code.IMAGE_KEY_UNKNOWN
+    for anchor in ([], roots[2:], ["--register-hash", "0" * 64]):
+        assert refused("app.img", *by, *anchor).code is Code.REGISTER_ROOTS
+        assert refused("key-register.jsonl", *anchor).code is Code.REGISTER_ROOTS
+    for usage in (["--register-hash", "00"], ["--key", "firmware=firmware.pem", *roots]):
+        with pytest.raises(click.UsageError):
+            run("app.img", *by, *usage)

@@ -10,6 +10,7 @@ from cellward.core import release as releases
 from cellward.core.errors import Code
 from cellward.core.image import decode
 from cellward.core.keys import Algorithm, PublicKey
+from cellward.core.known import GivenKeys
 from cellward.core.log import checkpoint
 from cellward.core.log.entry import Entry
 from cellward.core.log.entry import given as given_text
@@ -38,7 +39,7 @@ TRUSTED = {
 
 
 def of(name: str, files: dict[str, bytes], keys: dict[str, list[PublicKey]] = TRUSTED) -> Verdict:
-    return next(verdict for verdict in judge(files, keys) if verdict.name == name)
+    return next(verdict for verdict in judge(files, GivenKeys(keys)) if verdict.name == name)
 
 
 def code(verdict: Verdict) -> Code:
@@ -68,9 +69,9 @@ FILES = {
 
 
 def test_a_release_and_all_that_belongs_to_it() -> None:
-    for verdict in judge(FILES, TRUSTED):
+    for verdict in judge(FILES, GivenKeys(TRUSTED)):
         assert verdict.refusal is None, verdict
-    assert [verdict.kind for verdict in judge(FILES, TRUSTED)] == [
+    assert [verdict.kind for verdict in judge(FILES, GivenKeys(TRUSTED))] == [
         "image",
         "release",
         "approval",

@@ -120,6 +120,17 @@ class Register:
     def roots(self) -> tuple[Entry, ...]:
         return tuple(self.key(fingerprint) for fingerprint in self.root.keys)
 
+    def same_hand(self, one: str, other: str) -> bool:
+        """Whether two keys (fingerprints) are one person's, as far as their entries say: one key, one name,
+        or one token."""
+        if one == other:
+            return True
+        found = [entry for entry in self.entries if entry.fingerprint in (one, other)]
+        if len(found) < 2:
+            return False
+        tokens = [entry.custody.token for entry in found if entry.custody and entry.custody.token.serial]
+        return found[0].name.casefold() == found[1].name.casefold() or tokens[1:] == tokens[:1] != []
+
     def of(self, purpose: Role, stage: KeyStage) -> tuple[Entry, ...]:
         return tuple(e for e in self.entries if (e.purpose, e.stage) == (purpose, stage))
 
@@ -157,7 +168,7 @@ class Register:
         any date but that one. Raises as `check_use`, but not for the clock.
         """
         entry = self.key(key.fingerprint)
-        if logged is None and not entry.active:
+        if logged is None and _ended(entry.status, now, past=False):
             _refuse_ended(entry, "a signature that the signing log has from before", None)
         objection = self._objection(entry, purpose, stage, logged or now, past=logged is not None)
         if objection is not None:
@@ -190,11 +201,14 @@ def _check_kind(entry: Entry, purpose: Role, stage: KeyStage) -> None:
         )
 
 
-def _check_time(entry: Entry, at: datetime, *, past: bool) -> None:
+def _ended(status: Status, at: datetime, *, past: bool) -> bool:
     """`past`: the time is the log's. For what is signed now a revocation counts whatever the clock says."""
-    status = entry.status
     stolen = status.state is State.REVOKED and not past
-    if stolen or (status.at is not None and at >= status.at):
+    return stolen or (status.at is not None and at >= status.at)
+
+
+def _check_time(entry: Entry, at: datetime, *, past: bool) -> None:
+    if _ended(entry.status, at, past=past):
         _refuse_ended(entry, "a key in use" if not past else "a signature from before that", at)
     if at < entry.not_before:
         raise PolicyRefused(
