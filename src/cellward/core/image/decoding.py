@@ -22,6 +22,10 @@ from cellward.core.image.layout import (
     Version,
 )
 
+# Magic, load address, sizes of header, protected TLVs and payload, flags, version, pad.
+_HEADER = Struct("<2I2H2I2BH2I")
+_PAIR = Struct("<2H")  # of an area magic and size, of a TLV type and length
+
 
 # Magic, load address, sizes of header, protected TLVs and payload, flags, version, pad.
 _HEADER = Struct("<2I2H2I2BH2I")
