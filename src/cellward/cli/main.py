@@ -83,7 +83,10 @@ def report(error: CellwardError, as_json: bool) -> None:
         }
         click.echo(json.dumps({verb: said}), err=True)
     else:
-        click.echo(" ".join(f"{verb} {error}".split()), err=True)
+        line = " ".join(f"{verb} {error}".split())  # a token's label or a file's name may hold anything
+        click.echo(
+            "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line), err=True
+        )
 
 
 def _bug(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:

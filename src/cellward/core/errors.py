@@ -75,6 +75,7 @@ class Code(StrEnum):
     TOKEN_PIN_EXPOSED = "token.pin_exposed"
     TOKEN_URI = "token.uri"
     TOKEN_FAILED = "token.failed"
+    TOKEN_DAMAGED = "token.damaged"
     # metadata and trust (Uptane)
     METADATA_FORMAT = "metadata.format"
     METADATA_TOO_LARGE = "metadata.too_large"

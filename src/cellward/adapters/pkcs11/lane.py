@@ -9,9 +9,9 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,12 +29,14 @@ class Module:
     """A PKCS#11 library. An embedded SoftHSM has its own `config`, and a `lock` among processes.
 
     SoftHSM rewrites a file of the token at every login, and another process that reads it at that
-    moment fails: initialising and logging in happen under the lock.
+    moment fails: initialising and logging in happen under the lock, behind `check`, which raises what
+    stands against it.
     """
 
     path: str
     config: str | None = None
     lock: str | None = None
+    check: Callable[[], None] | None = field(default=None, compare=False)
 
 
 class Lane:
@@ -66,6 +68,8 @@ class Lane:
                     found="no such file",
                     advice="install the token's software, or correct module-path or CELLWARD_PKCS11_MODULE",
                 )
+            if module.check is not None:
+                module.check()
             try:
                 with _environment("SOFTHSM2_CONF", module.config):
                     pkcs11.lib(module.path)
