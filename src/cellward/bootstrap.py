@@ -267,9 +267,9 @@ def log_of(folder: Path) -> "SigningLog":
 
 
 def release_signer(home: Home, key: str | None, kind: str, subject: str) -> Signer:
-    """A key by its PKCS#11 URI, or the release role's own. Every use is logged."""
+    """A key by its PKCS#11 URI, or the token's own for releases or approvals. Every use is logged."""
     role = Role.APPROVAL if kind == "approval" else Role.RELEASE
-    found = keyring(home).checked(signer(home, key), role) if key else role_signer(home, Role.RELEASE)
+    found = keyring(home).checked(signer(home, key), role) if key else role_signer(home, role)
     return logged(home, found, "approver" if kind == "approval" else Role.RELEASE, kind, subject)
 
 

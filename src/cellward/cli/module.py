@@ -38,13 +38,15 @@ def module() -> None:
 @module.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def firmware(folder: Path) -> None:
-    """Copy the packaged firmware (loader and apps, as a build leaves them) into FOLDER."""
+    """Copy the packaged firmware (loader and apps, as a build leaves them) and its SBOM into FOLDER."""
+    from cellward.sign.billofmaterials import SBOM_NAME, firmware_sbom
     from cellward.vbms.packaged import packaged, packaged_names
 
-    names, store = packaged_names(), bootstrap.DirectoryStore(folder)
-    for name in names:
-        store.write(name, packaged(name))
-    click.echo(f"wrote {len(names)} files to {folder}")
+    files, store = {name: packaged(name) for name in packaged_names()}, bootstrap.DirectoryStore(folder)
+    files[SBOM_NAME] = firmware_sbom(files)
+    for name, data in files.items():
+        store.write(name, data)
+    click.echo(f"wrote {len(files)} files to {folder}")
 
 
 @module.command()

@@ -200,13 +200,13 @@ def _unapproved(approvers: tuple[Path, ...]) -> str:
 
 @release.command()
 @click.argument("folder", type=_folder)
-@click.option("--key", required=True, help="PKCS#11 URI of the approver's own key.")
+@click.option("--key", help="PKCS#11 URI of the approver's own key.  [default: the token's approval key]")
 @click.option("--name", "approver", required=True, help="Who approves.")
 @click.option("--statement", default="", help="What was looked at.")
 @_release_keys
 @click.pass_obj
 def approve(
-    home: Home, folder: Path, key: str, approver: str, statement: str, release_keys: tuple[Path, ...]
+    home: Home, folder: Path, key: str | None, approver: str, statement: str, release_keys: tuple[Path, ...]
 ) -> None:
     """Approve the release in FOLDER, with a key in a token of one's own: not one that made the release.
 

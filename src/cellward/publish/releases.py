@@ -10,14 +10,15 @@
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cellward.core import image, release, sbom
 from cellward.core.errors import Code, PolicyRefused, TrustRefused
-from cellward.core.image import Version
+from cellward.core.image import Flag, Version
+from cellward.core.image.building import AES_BLOCK
 from cellward.core.image.encryption import decrypt
 from cellward.core.keys import PublicKey
 from cellward.core.metadata import Target
@@ -204,8 +205,8 @@ class ReleaseGate:
             targets.append(self._check_image(wanted, part, data, targets))
             plain = self._plain(data, part.file.name)
             needs += [(part.hardware, need) for need in requirements_of(plain, Stage(part.stage))]
-            digests = (data, plain.data, plain.payload)
-            bill.require({*map(_sha256, digests), plain.digest.hex()}, part.file.name)
+            known = (data, plain.data, plain.payload, *_without_padding(plain))
+            bill.require({*map(_sha256, known), plain.digest.hex()}, part.file.name)
         for hardware in {target.hardware_ids[0]: None for target in targets}:
             self._check_pair(hardware, targets)
         for hardware, need in needs:
@@ -289,6 +290,14 @@ def _check_said(part: Part, found: tuple[str, str, str, int], what: str) -> None
             expected="{} {} {}, counter {}, as the release says".format(*said),
             found="{} {} {}, counter {}".format(*found),
         )
+
+
+def _without_padding(of: image.Image) -> Iterator[bytes]:
+    """What a payload to be encrypted may have been before zeros filled its last AES block."""
+    if of.flags & Flag.ENC_AES128:
+        padding = len(of.payload) - len(of.payload.rstrip(b"\0"))
+        for zeros in range(1, min(padding, AES_BLOCK - 1) + 1):
+            yield of.payload[:-zeros]
 
 
 def _sha256(data: bytes) -> str:

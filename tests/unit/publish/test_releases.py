@@ -83,6 +83,18 @@ def test_an_encrypted_image_where_its_content_key_is(house: House) -> None:
     assert target.plain_sha256
 
 
+def test_the_sbom_may_hash_the_payload_before_it_was_filled_up(house: House) -> None:
+    plain = signed_image(house.keys, encrypted=True, payload=b"firmware" * 16 + b"odd")
+    padded = decode(plain).payload
+    house.content_key = bytes(range(16))
+    data = encrypt(plain, house.content_key)
+    cut = padded.rstrip(b"\0")
+    assert len(cut) < len(padded)
+    assert house.publish(house.folder(data, sbom=sbom_of(cut)))
+    other = house.folder(data, sbom=sbom_of(cut[:-1]))
+    assert refused(house, other) is Code.RELEASE_SBOM
+
+
 # --- 1 files ---
 
 

@@ -8,6 +8,7 @@ class Actor(StrEnum):
     """Who does a step; the lanes of the timeline, top to bottom."""
 
     MAKER = "maker"
+    APPROVER = "approver"
     SERVER = "server"
     CONTROLLER = "pack controller"
     MODULE = "battery module"

@@ -125,7 +125,7 @@ class Scenes:
 
     def _good_update(self) -> None:
         before = self._attacker.state()
-        self._release("1.4.0", 7, "loader-1.4.0.elf", "app-1.4.0.elf")
+        self._approved_release("1.4.0", 7, "loader-1.4.0.elf", "app-1.4.0.elf")
         self._poll("verify, install, reset, self-test, commit")
         after = self._attacker.state()
         if (before.counter, after.counter) != (6, 7) or "1.4.0" not in after.running:
@@ -136,6 +136,37 @@ class Scenes:
             raise Unexpected("measured boot", "records of the registered keys", proof["found"])
         said = f"boot {proof['boot_count']}, proven with the registered keys"
         self._stage.journal.facts.append(("measured boot", said))
+
+    def _approved_release(self, version: str, counter: int, loader: str, app: str) -> None:
+        """Four eyes: nobody publishes it before somebody else has approved it, with a token of their own."""
+        run, folder = self._stage.run, f"release-{version}"
+        self._sign(loader, Slot.LOADER, version, counter)
+        self._sign(app, Slot.APP, version, counter)
+        (self._stage.folder / "notes.md").write_text(f"# {version}\nBalances cells at rest.\n")
+        images = ("--image", f"loader-{version}.img", "--image", f"app-{version}.img")
+        run(
+            *(Actor.MAKER, "bind images, notes and SBOM into a release", "release", "create", version),
+            *(*images, "--notes", "notes.md", "--sbom", "build/firmware.cdx.json"),
+            *("--no-safety-impact", "-o", folder),
+            said="signed over the hash of every file",
+        )
+        run(Actor.MAKER, "export the public release key", "keys", "export", "release", "-o", "release.pem")
+        approver = ("--data", "approver")
+        run(Actor.APPROVER, "a key in a token of one's own", *approver, "keys", "init", "--role", "approval")
+        run(
+            *(Actor.APPROVER, "export its public half", *approver, "keys", "export", "approval"),
+            *("-o", "approver.pem"),
+        )
+        publish = ("repo", "publish", "--release", folder, "--approver", "approver.pem")
+        attack = "a release that nobody else has approved"
+        self._attacker.by_command(attack, Code.RELEASE_APPROVAL, "publish gate", *publish)
+        run(
+            *(Actor.APPROVER, "look at the release, approve it", *approver, "release", "approve", folder),
+            *("--name", "Ada", "--release-key", "release.pem"),
+        )
+        run(Actor.MAKER, f"publish release {version}", *publish)
+        self._stage.journal.facts.append((f"release {version}", "signed by the maker, approved by Ada"))
+        self._order(f"loader-{version}", f"app-{version}")
 
     def _measured(self, name: str) -> dict[str, Any]:
         """What the server makes of the records that the app forwarded last."""
