@@ -11,7 +11,7 @@ from cellward.ports.signer import KeyStore, Role, Signer
 from cellward.ports.token_uri import TokenUri
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -71,6 +71,7 @@ __all__ = [
     "registration_file",
     "registry",
     "release_gate",
+    "release_keys",
     "release_signer",
     "released",
     "repositories",
@@ -273,6 +274,19 @@ def release_signer(home: Home, key: str | None, kind: str, subject: str) -> Sign
     return logged(home, found, "approver" if kind == "approval" else Role.RELEASE, kind, subject)
 
 
+def release_keys(
+    home: Home, given: "Sequence[PublicKey]" = (), *, out_of_use: bool = False
+) -> "list[PublicKey]":
+    """Whose signature makes a release: `given`, or those that the key register lets sign, or without one the
+    token's. `out_of_use`: the register's others too, to show or take back what they made.
+
+    Raises as Keyring.trusted, and token.*.
+    """
+    ring = keyring(home)
+    found = ring.ever(Role.RELEASE) if out_of_use and not given else ring.trusted(Role.RELEASE, given)
+    return found or [role_signer(home, Role.RELEASE).public_key]
+
+
 def calibration_signer(home: Home, key: str | None, subject: str) -> Signer:
     """A key by its PKCS#11 URI, or the calibration role's own. Every use is logged."""
     ring = keyring(home)
@@ -458,21 +472,18 @@ def release_gate(home: Home) -> "ReleaseGate":
         lambda data, what: _read_calibration(home, data, what),
         lambda data: content_key(data, held),
         released(home).withdrawn().keys(),
+        keyring(home).same_hand,
     )
 
 
 def _read_calibration(home: Home, data: bytes, what: str) -> "tuple[str, Version, int]":
-    from datetime import UTC, datetime
-
     from cellward.core.calibration import check_device, verify
-    from cellward.core.keys import KeyStage
 
-    held = key_register(home)
-    keys = (
-        [role_signer(home, Role.CALIBRATION).public_key]
-        if held is None
-        else [e.key for e in held.signing(Role.CALIBRATION, KeyStage.PRODUCTION, datetime.now(UTC))]
-    )
+    ring = keyring(home)
+    if ring.register is None:
+        keys = [role_signer(home, Role.CALIBRATION).public_key]
+    else:
+        keys = ring.trusted(Role.CALIBRATION)
     found = verify(data, keys, what).calibration
     check_device(found, found.hardware, None, 0, what)  # a release is for every module of its hardware
     return found.hardware, found.version, found.counter

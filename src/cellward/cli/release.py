@@ -34,14 +34,15 @@ _release_keys = click.option(
     "release_keys",
     multiple=True,
     type=_file,
-    help="PEM of a key that releases are signed with; may be repeated.  [default: the token's]",
+    help="PEM of a key that releases are signed with; may be repeated.  [default: the key register's, or "
+    "the token's]",
 )
 _approvers = click.option(
     "--approver",
     "approvers",
     multiple=True,
     type=_file,
-    help="PEM of somebody who may approve; may be repeated.",
+    help="PEM of somebody who may approve; may be repeated.  [default: the key register's]",
 )
 _REQUIREMENT = re.compile(r"([a-z0-9-]+):([a-z]+) needs ([a-z]+)>=(\S+)", re.ASCII)
 
@@ -153,7 +154,7 @@ def _requirement(text: str) -> Requirement:
 @click.pass_obj
 def show(home: Home, folder: Path, release_keys: tuple[Path, ...], as_json: bool) -> None:
     """What release.json in FOLDER says, if its signatures are good."""
-    keys = _trusted(home, release_keys)
+    keys = _trusted(home, release_keys, out_of_use=True)
     _show(_open(folder).release(keys), keys, as_json)
 
 
@@ -169,7 +170,7 @@ def check(
     """Hold everything in FOLDER against what a device would say of it, and against what is published.
 
     Signatures, files, images (by both verifiers), counters, calibrations, requirements, SBOM. Approvals are
-    looked at where --approver says who may give one. Nothing is published.
+    looked at where --approver, or the key register, says who may give one. Nothing is published.
     """
     from cellward.publish.releases import check_four_eyes, check_release
 
@@ -184,17 +185,18 @@ def check(
         f"requirements: the images', and {len(found.requires)} of its own",
         "SBOM: a component for every image",
     ]
-    if approvers:
-        approvals = check_four_eyes(found, opened, [read_key(path) for path in approvers])
+    approving = _approving(home, approvers)
+    if approving:
+        approvals = check_four_eyes(found, opened, approving, same_hand=gate.same_hand)
         passed.append("approved by " + ", ".join(approval.approver for approval in approvals))
     if as_json:
         click.echo(json.dumps({"release": found.name, "id": found.id, "passed": passed}, indent=2))
         return
-    click.echo(f"release {found.name} ({found.id[:16]}) may be published" + _unapproved(approvers))
+    click.echo(f"release {found.name} ({found.id[:16]}) may be published" + _unapproved(approving))
     click.echo("\n".join(f"  ✓ {line}" for line in passed))
 
 
-def _unapproved(approvers: tuple[Path, ...]) -> str:
+def _unapproved(approvers: list[PublicKey]) -> str:
     return "" if approvers else " once somebody else has approved it (not looked at: --approver)"
 
 
@@ -219,7 +221,7 @@ def approve(
     found = open_release(opened, _trusted(home, release_keys), bootstrap.released(home))
     opened.files(found)
     signer = bootstrap.release_signer(home, key, "approval", f"{found.name} ({found.id[:16]})")
-    data = sign_approval(found, signer, approver, statement, _now())
+    data = sign_approval(found, signer, approver, statement, _now(), bootstrap.keyring(home).same_hand)
     name = releases.approval_file(signer.public_key)
     opened.store.write(name, data)
     click.echo(f"{approver} approves release {found.name} ({found.id[:16]}): {name}")
@@ -238,7 +240,7 @@ def withdraw(home: Home, folder: Path, reason: str, key: str | None, release_key
     """
     from cellward.sign.release import withdraw as sign_withdrawal
 
-    opened, keys = _open(folder), _trusted(home, release_keys)
+    opened, keys = _open(folder), _trusted(home, release_keys, out_of_use=True)
     found = opened.release(keys)
 
     def make() -> bytes:
@@ -278,10 +280,14 @@ def _open(folder: Path) -> "Folder":
     return Folder(bootstrap.DirectoryStore(folder), str(folder))
 
 
-def _trusted(home: Home, paths: Iterable[Path]) -> list[PublicKey]:
-    """Raises key.*, token.* for the token's, where none is given."""
-    given = [read_key(path) for path in paths]
-    return given or [bootstrap.role_signer(home, Role.RELEASE).public_key]
+def _trusted(home: Home, paths: Iterable[Path], *, out_of_use: bool = False) -> list[PublicKey]:
+    """Raises key.*, register.*, token.* for the token's, where none is given."""
+    return bootstrap.release_keys(home, [read_key(path) for path in paths], out_of_use=out_of_use)
+
+
+def _approving(home: Home, paths: Iterable[Path]) -> list[PublicKey]:
+    """Raises key.*, register.*."""
+    return bootstrap.keyring(home).trusted(Role.APPROVAL, [read_key(path) for path in paths])
 
 
 def _show(found: Release, keys: Iterable[PublicKey], as_json: bool) -> None:
@@ -332,7 +338,7 @@ def publish_release(
     return publish(
         _open(folder),
         _trusted(home, release_keys),
-        [read_key(path) for path in approvers],
+        _approving(home, approvers),
         bootstrap.released(home),
         bootstrap.image_repository(home),
         bootstrap.release_gate(home),

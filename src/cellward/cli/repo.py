@@ -65,14 +65,14 @@ def init(home: Home, as_json: bool) -> None:
     "release_keys",
     multiple=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="PEM of a key that releases are signed with.  [default: the token's]",
+    help="PEM of a key that releases are signed with.  [default: the key register's, or the token's]",
 )
 @click.option(
     "--approver",
     "approvers",
     multiple=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="PEM of somebody who may approve a release; may be repeated.",
+    help="PEM of somebody who may approve a release; may be repeated.  [default: the key register's]",
 )
 @_json
 @click.pass_obj

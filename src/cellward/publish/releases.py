@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import eq
 
 from cellward.core import image, release, sbom
 from cellward.core.errors import Code, PolicyRefused, TrustRefused
@@ -177,7 +178,7 @@ class Released:
 @dataclass(frozen=True)
 class ReleaseGate:
     """`published` and `earlier`: what is out already; `withdrawn`: digests of files that nobody gets any
-    more. `content_keys` open encrypted images, here alone."""
+    more. `content_keys` open encrypted images, here alone; `same_hand` says which keys are one person's."""
 
     gate: Gate
     published: Sequence[Target]
@@ -185,6 +186,7 @@ class ReleaseGate:
     read_calibration: ReadCalibration
     content_keys: ContentKeys = lambda data: None
     withdrawn: Collection[str] = ()
+    same_hand: release.SameHand = eq
 
     def check(self, wanted: Release, files: Mapping[str, bytes]) -> tuple[Target, ...]:
         """Steps 2 to 7: what the release's images are to be published as.
@@ -316,11 +318,16 @@ def check_not_withdrawn(of: Release, withdrawal: Withdrawal | None) -> None:
 
 
 def check_four_eyes(
-    of: Release, folder: Folder, approvers: Collection[PublicKey], least: int = 1
+    of: Release,
+    folder: Folder,
+    approvers: Collection[PublicKey],
+    least: int = 1,
+    *,
+    same_hand: release.SameHand = eq,
 ) -> tuple[Approval, ...]:
     """Raises as Folder.approvals, and PolicyRefused (release.approval)."""
     found = folder.approvals(of, approvers) if approvers else ()
-    release.check_approved(of, found, least, f"release {of.name}", asked=len(approvers))
+    release.check_approved(of, found, least, f"release {of.name}", asked=len(approvers), same_hand=same_hand)
     return found
 
 
@@ -365,7 +372,7 @@ def publish(
     The record comes first: cut off after it, the release is repeated and completes.
     """
     of = open_release(folder, keys, released)
-    check_four_eyes(of, folder, approvers)
+    check_four_eyes(of, folder, approvers, same_hand=gate.same_hand)
     files = folder.files(of)
 
     def check(published: Sequence[Target]) -> None:

@@ -9,7 +9,7 @@ from cellward.ports.signer import KeyStore, Role, Signer
 from cellward.sign.keys import key_name, role_labels
 
 if TYPE_CHECKING:  # without a register `image sign` does not pay for its parser
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from cellward.core.register import Entry, Register
@@ -41,6 +41,24 @@ class Keyring:
             self.register.check_use(key, purpose, stage or KeyStage.PRODUCTION, self.now())
         elif stage is not None:
             raise no_register(f"key {key.fingerprint[:16]}")
+
+    def trusted(self, purpose: Role, given: "Sequence[PublicKey]" = ()) -> "list[PublicKey]":
+        """Whose signatures are taken now for production: `given`, each judged by the register; or without
+        any, all that it lets sign."""
+        for key in given:
+            self.check(key, purpose, None)
+        if given or self.register is None:
+            return list(given)
+        return [e.key for e in self.register.signing(purpose, KeyStage.PRODUCTION, self.now())]
+
+    def ever(self, purpose: Role) -> "list[PublicKey]":
+        """Every key of the register for this purpose and production, in whatever state: to look at, or to
+        take back."""
+        found = () if self.register is None else self.register.of(purpose, KeyStage.PRODUCTION)
+        return [entry.key for entry in found]
+
+    def same_hand(self, one: str, other: str) -> bool:
+        return one == other if self.register is None else self.register.same_hand(one, other)
 
     def checked(self, signer: Signer, purpose: Role, stage: KeyStage | None = None) -> Signer:
         """This signer, if its key may sign."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from operator import eq
 
 from cellward.core import release as releases
 from cellward.core.errors import Code, PolicyRefused
@@ -24,15 +25,25 @@ def sign_release(release: Release, signers: Sequence[Signer]) -> bytes:
     return data
 
 
-def approve(release: Release, signer: Signer, approver: str, statement: str, now: datetime) -> bytes:
-    """Raises PolicyRefused: release.approval for a key that made the release (four eyes, not two),
+def approve(
+    release: Release,
+    signer: Signer,
+    approver: str,
+    statement: str,
+    now: datetime,
+    same_hand: releases.SameHand = eq,
+) -> bytes:
+    """Raises PolicyRefused: release.approval for a key of who made the release (four eyes, not two),
     release.keys for a post-quantum one, which no token holds."""
-    if signer.public_key.fingerprint in release.keys:
+    own = signer.public_key.fingerprint
+    made = next((key for key in release.keys if same_hand(own, key)), None)
+    if made is not None:
+        also = "" if made == own else f", which the key register has under one name or token with {own[:16]}"
         raise PolicyRefused(
             Code.RELEASE_APPROVAL,
             f"release {release.name}",
             expected="the key of another person than who made it",
-            found=f"key {signer.public_key.fingerprint[:16]}, which signed it",
+            found=f"key {made[:16]}, which signed it{also}",
         )
     releases.check_classical([signer.public_key], f"approval of release {release.name}")
     return sign_document(releases.approval(release, approver, statement, now), signer).encode()
