@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import NoReturn
 
-from cellward.core.errors import CellwardError, Code, FormatRefused, Refused, TrustRefused, Unavailable
+from cellward.core.errors import Code, FormatRefused, Refused, TrustRefused, Unavailable
 from cellward.core.keys import PublicKey
 from cellward.ports.signer import Signer
 
@@ -16,12 +16,14 @@ GROUP = "cellward.signers"
 # What foreign code raises when it cannot be loaded or asked. Anything else is its bug, and shown as one.
 _FOREIGN = (
     ArithmeticError,
+    AssertionError,
     AttributeError,
     EOFError,
     ImportError,
     LookupError,
     OSError,
     RuntimeError,
+    SyntaxError,
     TypeError,
     ValueError,
 )
@@ -90,8 +92,6 @@ def plugin_signer(uri: str, home: Path, known: tuple[str, ...]) -> PluginSigner:
     try:
         foreign = found[0].load()(uri, home)
         return PluginSigner(uri, foreign, package)
-    except CellwardError:
-        raise
     except _FOREIGN as error:
         _failed(package, error)
 
@@ -101,6 +101,5 @@ def _package(point: EntryPoint) -> str:
 
 
 def _failed(package: str, error: Exception) -> NoReturn:
-    raise Unavailable(
-        Code.SIGNER_FAILED, f"signer of {package}", found=f"{type(error).__name__}: {error}"[:200]
-    ) from error
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    raise Unavailable(Code.SIGNER_FAILED, f"signer of {package}", found=said[:200]) from error

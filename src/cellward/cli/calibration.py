@@ -38,7 +38,7 @@ def example_source() -> str:
 
 @calibration.command()
 @click.argument("source", type=_file)
-@click.option("--key", help="PKCS#11 URI of the calibration key.  [default: the token's calibration key]")
+@click.option("--key", help="URI of the calibration key.  [default: the token's calibration key]")
 @click.option("-o", "--output", required=True, type=_file, help="File to write.")
 @_json
 @click.pass_obj

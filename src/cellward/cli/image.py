@@ -19,7 +19,6 @@ from cellward.core.image import (
 )
 from cellward.core.keys import ROM_ALGORITHMS, Algorithm, PublicKey
 from cellward.core.slots import HARDWARE, Hardware, Stage
-from cellward.ports.token_uri import SCHEME
 
 MAX_IMAGE = 16 * 1024 * 1024
 MAX_PEM = 4096
@@ -66,7 +65,7 @@ def show(file: Path, as_json: bool) -> None:
 
 @image.command("verify")
 @click.argument("file", metavar="IMAGE", type=_file)
-@click.option("--key", "keys", multiple=True, help="Trusted key: PEM file or PKCS#11 URI; may be repeated.")
+@click.option("--key", "keys", multiple=True, help="Trusted key: PEM file or URI; may be repeated.")
 @click.option("--counter", type=int, help="Refuse an image below this security counter.")
 @click.option("--hardware", type=_hardware, help="Refuse an image for other hardware or another stage.")
 @click.option("--stage", type=_stage, default=Stage.APP.value, show_default=True)
@@ -90,7 +89,7 @@ def verify_(
         raise PolicyRefused(
             Code.IMAGE_NO_KEY_GIVEN,
             str(file),
-            expected="--key with a PEM file or a PKCS#11 URI",
+            expected="--key with a PEM file or a URI",
             found="none",
             advice="an image that names its own key proves nothing",
         )
@@ -113,7 +112,7 @@ def _ids(hardware: Hardware, stage: Stage) -> tuple[bytes, bytes]:
 
 
 def _public_key(home: Home, key: str) -> PublicKey:
-    if key.startswith(SCHEME):
+    if ":" in key and not Path(key).exists():
         return bootstrap.signer(home, key).public_key
     try:
         return PublicKey.from_pem(bootstrap.read_file(Path(key), MAX_PEM))

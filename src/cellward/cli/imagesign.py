@@ -141,7 +141,7 @@ class Request:
     default=Stage.APP.value,
     show_default=True,
 )
-@click.option("--key", help="Name of a firmware key, or PKCS#11 URI.  [default: firmware]")
+@click.option("--key", help="Name of a firmware key, or a URI (docs/signers.md).  [default: firmware]")
 @click.option(
     "--for",
     "life",

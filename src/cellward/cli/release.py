@@ -73,7 +73,7 @@ release.add_command(lint)
 @click.option(
     "--require", "requires", multiple=True, help="'HARDWARE:OF needs NAME>=VERSION'; may be repeated."
 )
-@click.option("--key", help="PKCS#11 URI of the release key.  [default: the token's release key]")
+@click.option("--key", help="URI of the release key.  [default: the token's release key]")
 @click.option("--post-quantum", help="softkey:/FILE of an ML-DSA key that signs it too: in software, no HSM.")
 @click.option("-o", "--output", required=True, type=_folder, help="Folder to make.")
 @_json
@@ -202,7 +202,7 @@ def _unapproved(approvers: list[PublicKey]) -> str:
 
 @release.command()
 @click.argument("folder", type=_folder)
-@click.option("--key", help="PKCS#11 URI of the approver's own key.  [default: the token's approval key]")
+@click.option("--key", help="URI of the approver's own key.  [default: the token's approval key]")
 @click.option("--name", "approver", required=True, help="Who approves.")
 @click.option("--statement", default="", help="What was looked at.")
 @_release_keys
@@ -230,7 +230,7 @@ def approve(
 @release.command()
 @click.argument("folder", type=_folder)
 @click.option("--reason", required=True, help="Why it is not to be given out any more.")
-@click.option("--key", help="PKCS#11 URI of the release key.  [default: the token's release key]")
+@click.option("--key", help="URI of the release key.  [default: the token's release key]")
 @_release_keys
 @click.pass_obj
 def withdraw(home: Home, folder: Path, reason: str, key: str | None, release_keys: tuple[Path, ...]) -> None:
