@@ -69,15 +69,15 @@ def begin(
     Every key of the maker's token is entered that the register does not know yet, but no root key: those are
     the holders', and given with --root.
     """
-    entered = [_entry(home, Role.ROOT, text, years) for text in roots]
+    holders = [_entry(home, Role.ROOT, text, years) for text in roots]
+    given = []
     for text in others:
         role, _, key = text.partition("=")
         if role not in {each.value for each in Role} or role == Role.ROOT or not key:
             raise click.UsageError(f"--key {text}: ROLE=KEY with a role other than root")
-        entered.append(_entry(home, Role(role), key, years))
-    if not without_token:
-        entered += _of_token(home, token, years, development)
-    made = _drafted(home, entered, threshold)
+        given.append(_entry(home, Role(role), key, years))
+    held = [] if without_token else _of_token(home, token, years, development)
+    made = _drafted(home, holders, given, held, threshold)
     keyoptions.tell(output, home, made, json_wanted=as_json)
 
 
@@ -117,23 +117,24 @@ def _of_token(home: Home, token: str, years: int, development: tuple[str, ...]) 
     ]
 
 
-def _drafted(home: Home, entered: "list[Entry]", threshold: int | None) -> "Register":
+def _drafted(
+    home: Home, roots: "list[Entry]", given: "list[Entry]", held: "list[Entry]", threshold: int | None
+) -> "Register":
+    """`held`: the token's, of which only new ones are entered; who is `given` must be new."""
     from cellward.core import register
 
-    roots = [entry for entry in entered if entry.purpose is Role.ROOT]
-    others = [entry for entry in entered if entry.purpose is not Role.ROOT]
     at = keyoptions.now()
     if bootstrap.key_register(home) is None:
         if not roots:
             raise click.UsageError("the first register needs its root keys: --root, once for each holder.")
-        return register.first(entered, threshold or len(roots), at)
+        return register.first([*roots, *given, *held], threshold or len(roots), at)
     before = keyoptions.newest(home)
     known = {entry.fingerprint for entry in before.register.entries}
-    others = [entry for entry in others if entry.fingerprint not in known]
+    others = [*given, *(entry for entry in held if entry.fingerprint not in known)]
     if not roots and not others and threshold is None:
         raise click.UsageError("nothing changes: the register knows every key of the token.")
-    held = before.register.root.threshold if threshold is None else threshold
-    return register.with_root(before, roots or before.register.roots(), held, others, at)
+    wanted = before.register.root.threshold if threshold is None else threshold
+    return register.with_root(before, roots or before.register.roots(), wanted, others, at)
 
 
 @ceremony.command()

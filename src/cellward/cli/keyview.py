@@ -153,7 +153,10 @@ def _of_register(home: Home, register: "Register", key: str, token: str) -> Fact
     except CellwardError as error:
         if error.code is not Code.KEY_UNKNOWN:
             raise
-        return _of_token(home, key, token) | {"register": "unknown: it signs nothing"}
+        try:
+            return _of_token(home, key, token) | {"register": "unknown: by it, it signs nothing"}
+        except CellwardError:
+            raise error from None  # nor is it in the token
     return entry_facts(entry) | {"history": list(_history(home, entry.fingerprint))}
 
 

@@ -372,9 +372,15 @@ def test_one_key_one_purpose(house: House) -> None:
         with pytest.raises(CellwardError) as error:
             register.added(house.first, [entry(hand, Role.RELEASE)], NOW + DAY)
         assert code(error) is Code.KEY_EXISTS
-    with pytest.raises(CellwardError) as error:
-        register.with_root(house.first, [entry(house.firmware, Role.ROOT)], 1, [], NOW + DAY)
-    assert code(error) is Code.KEY_EXISTS
+    roots = house.first.register.roots()
+    for new, others in (
+        ([entry(house.firmware, Role.ROOT)], []),
+        (roots, [entry(house.holders[0], Role.APPROVAL)]),
+        (roots, [entry(house.log, Role.LOG)]),
+    ):
+        with pytest.raises(CellwardError) as error:
+            register.with_root(house.first, new, 1, others, NOW + DAY)
+        assert code(error) is Code.KEY_EXISTS
 
 
 def test_the_last_key_is_not_revoked_by_accident(house: House) -> None:

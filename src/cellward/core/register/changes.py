@@ -105,7 +105,8 @@ def with_root(
     before: Document, roots: Sequence[Entry], threshold: int, others: Sequence[Entry], issued: datetime
 ) -> Register:
     """Another root: new keys come, those that are not among `roots` are retired. `others`: new keys of other
-    roles."""
+    roles. Raises as `added`."""
+    added(before, others, issued)
     wanted = {entry.fingerprint for entry in roots}
     known = {entry.fingerprint for entry in before.register.entries}
     gone = [
@@ -117,8 +118,8 @@ def with_root(
         if entry.fingerprint in known and entry.fingerprint not in before.register.root.keys:
             _require_active(before.register.key(entry.fingerprint))
             added(before, [entry], issued)  # known under another purpose: refused
-    new = [entry for entry in (*roots, *others) if entry.fingerprint not in known]
-    return _next(before, [*gone, *new], issued, threshold)
+    new = [entry for entry in roots if entry.fingerprint not in known]
+    return _next(before, [*gone, *new, *others], issued, threshold)
 
 
 def _require_active(entry: Entry) -> None:
