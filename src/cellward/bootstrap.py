@@ -242,7 +242,7 @@ def _token(home: Home, uri: TokenUri, *, create: bool) -> "Token":
 
     path = module_path(uri) or os.environ.get("CELLWARD_PKCS11_MODULE")
     if path:
-        return Token(Module(path), uri, pin_source(os.environ, uri.pin_source, None))
+        return Token(Module(str(Path(path).absolute())), uri, pin_source(os.environ, uri.pin_source, None))
     embedded = SoftHsm(home.tokens, home.softhsm_config, home.pin, write_file)
     if create:
         embedded.create(pin_source(os.environ, uri.pin_source, embedded.make_pin))

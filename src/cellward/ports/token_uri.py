@@ -59,7 +59,7 @@ class TokenUri:
             )
         if text[: len(SCHEME)].lower() != SCHEME:
             raise _refused("pkcs11:token=…;object=…", "another scheme")
-        if len(text) > MAX_URI or not text.isascii() or not text.isprintable() or "#" in text:
+        if len(text) > MAX_URI or not text.isascii() or not text.isprintable():
             raise _refused(f"at most {MAX_URI} printable ASCII characters", "others")
         path, _, query = text[len(SCHEME) :].partition("?")
         if not _PATH_TEXT.fullmatch(path) or not _QUERY_TEXT.fullmatch(query):
@@ -157,6 +157,13 @@ def _slot_id(value: bytes) -> int:
     return int(value)
 
 
+def _module_path(value: bytes) -> str:
+    """Section 2.4: absolute. The loader would look for anything else in places of its own."""
+    if not value.startswith(b"/"):
+        raise _refused("module-path=/absolute/path", "something else")
+    return _text(value)
+
+
 def _module_name(value: bytes) -> str:
     """Section 2.4: without path, prefix `lib` or suffix, so that it means the same everywhere."""
     name = _text(value)
@@ -173,6 +180,7 @@ _READERS: dict[str, Callable[[bytes], object]] = {
     "id": _bytes,
     "slot-id": _slot_id,
     "library-version": _library_version,
+    "module-path": _module_path,
     "module-name": _module_name,
     "pin-source": _pin_file,
 }
