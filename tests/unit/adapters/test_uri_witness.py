@@ -89,8 +89,9 @@ def only(home: Home, uri: str) -> Signer | Code:
 
 
 def slot_of(home: Home, label: str) -> pkcs11.Slot:
-    bootstrap.key_store(home, "pkcs11:token=my%3B%20t%C3%B6ken").labels()
-    slots = lane.LANE.library(lane.LANE._loaded[softhsm.library()]).get_slots(token_present=True)
+    store = bootstrap.key_store(home, "pkcs11:token=my%3B%20t%C3%B6ken")
+    store.labels()
+    slots = lane.LANE.library(store._token.module).get_slots(token_present=True)  # type: ignore[attr-defined]
     (found,) = (slot for slot in slots if slot.get_token().label == label)
     return found
 
