@@ -10,7 +10,7 @@ export PYTHON SKIP_APT
 BIN := .venv/bin
 TYPED := $(wildcard src tests bench firmware/*.py firmware/fuzz/*.py tools/*.py vectors/*.py)
 RESULTS := build/results.xml
-PYTEST_COV := $(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=95
+PYTEST_COV := $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=95
 CAMPAIGNS := faults powercut leakage
 BENCHES := $(sort $(wildcard bench/[!_]*.py))
 

@@ -170,9 +170,12 @@ def signatures() -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize(("name", "signature"), signatures().items(), ids=lambda value: str(value)[:24])
-def test_a_signature_has_one_form(c: HostVerifier, name: str, signature: bytes) -> None:
-    assert same(c, SEALED.having(Tlv.ECDSA, signature).write()) == Code.IMAGE_SIGNATURE
+FORMS = signatures()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_signature_has_one_form(c: HostVerifier, form: str) -> None:
+    assert same(c, SEALED.having(Tlv.ECDSA, FORMS[form]).write()) == Code.IMAGE_SIGNATURE
 
 
 def test_the_other_s_verifies_in_both(c: HostVerifier) -> None:

@@ -108,7 +108,9 @@ def test_other_bytes_are_no_wrapped_key(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "public", [b"", bytes(65), b"\x04" + bytes(64), point(MODULE)[:-1], b"\x02" + bytes(32)]
+    "public",
+    [b"", bytes(65), b"\x04" + bytes(64), point(MODULE)[:-1], b"\x02" + bytes(32)],
+    ids=["empty", "zeros", "off the curve", "cut", "compressed"],
 )
 def test_a_public_key_is_a_point(public: bytes) -> None:
     with pytest.raises(FormatRefused) as refusal:

@@ -228,7 +228,11 @@ def test_both_key_tlvs_are_the_default() -> None:
     assert unsigned.signed(KEY.public, signature) == unsigned.signed(KEY.public, signature, KeyTlv.BOTH)
 
 
-@pytest.mark.parametrize("signature", [b"", b"\x30\x00", OTHER.sign(make().digest), KEY.sign(bytes(32))])
+@pytest.mark.parametrize(
+    "signature",
+    [b"", b"\x30\x00", OTHER.sign(make().digest), KEY.sign(bytes(32))],
+    ids=["empty", "no numbers", "another key's", "over something else"],
+)
 def test_a_signer_that_answers_wrongly_ships_nothing(signature: bytes) -> None:
     with pytest.raises(TrustRefused) as caught:
         make().signed(KEY.public, signature)
