@@ -70,7 +70,7 @@ def test_shows_no_key_when_it_is_printed() -> None:
         {"half": None},
         {"more": 1},
     ],
-    ids=lambda change: str(change)[:40],
+    ids=lambda change: str(change)[:32],
 )
 def test_refuses(change: dict[str, Any]) -> None:
     data = json.dumps({**json.loads(HELD.encode()), **change}).encode()
