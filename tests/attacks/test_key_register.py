@@ -176,6 +176,11 @@ def test_an_approval_is_by_who_may(release: World) -> None:
     refuses(release, Code.KEY_UNKNOWN, release.run, "maker", *PUBLISH)
 
 
+def test_images_past_those_who_approve(release: World) -> None:
+    error = refuses(release, Code.RELEASE_APPROVAL, release.run, "maker", "repo", "publish", "app.img")
+    assert "--release" in error.advice
+
+
 def test_an_approval_out_of_the_makers_own_token(release: World) -> None:
     """Another key, in the register, for approvals: but of the token that made the release."""
     refuses(release, Code.KEY_UNKNOWN, approve, release, "maker")

@@ -13,6 +13,7 @@ from cellward.cli.keyfiles import read_key
 from cellward.config import Home
 from cellward.core.errors import Code, FormatRefused, PolicyRefused
 from cellward.core.metadata import Factory, Target, encode_factory
+from cellward.ports.signer import Role
 from cellward.publish.gate import MAX_IMAGE_SIZE
 from cellward.sign.wrapping import content_key
 
@@ -86,9 +87,9 @@ def publish(
 ) -> None:
     """Publish signed images, all of them in one new version or, if one is refused, none.
 
-    The gate asks two verifiers, Python's and the module's own ROM (which needs cellward[module]): both
-    must take the image. It refuses a counter below the highest published one, and other bytes under a
-    published name.
+    Where the key register says who approves releases, nothing but a release is published. The gate asks two
+    verifiers, Python's and the module's own ROM (which needs cellward[module]): both must take the image. It
+    refuses a counter below the highest published one, and other bytes under a published name.
     """
     if bool(images) == (folder is not None):
         raise click.UsageError("name images, or a release")
@@ -97,6 +98,10 @@ def publish(
 
         targets = publish_release(home, folder, release_keys, approvers)
     else:
+        from cellward.publish.releases import check_needs_no_release
+
+        names = ", ".join(path.name for path in images)
+        check_needs_no_release(bootstrap.keyring(home).trusted(Role.APPROVAL), names)
         files = {str(path): bootstrap.read_file(path, MAX_IMAGE_SIZE) for path in images}
         digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
         bootstrap.released(home).check_not_withdrawn(digests)

@@ -331,6 +331,19 @@ def check_four_eyes(
     return found
 
 
+def check_needs_no_release(approvers: Collection[PublicKey], what: str) -> None:
+    """Where the maker has said who approves, nothing goes out past them. Raises PolicyRefused
+    (release.approval)."""
+    if approvers:
+        raise PolicyRefused(
+            Code.RELEASE_APPROVAL,
+            what,
+            expected="a release that somebody else has approved: the key register says who may",
+            found="images alone",
+            advice="make one with `cellward release create`, and publish it with --release",
+        )
+
+
 def check_release(
     folder: Folder, keys: Collection[PublicKey], released: Released, gate: ReleaseGate
 ) -> tuple[Release, dict[str, bytes], tuple[Target, ...]]:
