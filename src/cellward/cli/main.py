@@ -101,7 +101,7 @@ def run() -> None:
         status = int(cellward.main(standalone_mode=False) or 0)
         click.echo(nl=False)  # flushes: a full disk behind the output is found out here
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         report(Unavailable(Code.STORAGE_FULL, "output", found=error.strerror or ""), as_json=False)
         status = EXIT_REFUSED

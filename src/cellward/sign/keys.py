@@ -34,19 +34,19 @@ def init_roles(store: KeyStore, roles: Collection[Role] = ()) -> Iterator[RoleKe
     """
     for role in roles or [role for role in Role if not role.personal]:
         held = store.find(role)
-        key = held or _create(store, role)
-        _require_confined(key)
-        yield RoleKey(role, key, created=held is None)
+        found = _create(store, role) if held is None else RoleKey(role, held, created=False)
+        _require_confined(found.key)
+        yield found
 
 
-def _create(store: KeyStore, role: Role) -> StoredKey:
+def _create(store: KeyStore, role: Role) -> RoleKey:
     try:
-        return store.create(role, role.algorithm)
+        return RoleKey(role, store.create(role, role.algorithm), created=True)
     except Refused as error:
         held = store.find(role) if error.code is Code.KEY_EXISTS else None
         if held is None:
             raise
-        return held  # another process was faster
+        return RoleKey(role, held, created=False)  # another process was faster
 
 
 def new_key(store: KeyStore, role: Role, name: str, algorithm: Algorithm) -> RoleKey:

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,13 +30,14 @@ class Module:
 
     SoftHSM rewrites a file of the token at every login, and another process that reads it at that
     moment fails: initialising and logging in happen under the lock, behind `check`, which raises what
-    stands against it.
+    stands against it. `storing` is around the making of a key, and raises where it is not stored.
     """
 
     path: str
     config: str | None = None
     lock: str | None = None
     check: Callable[[], None] | None = field(default=None, compare=False)
+    storing: Callable[[], AbstractContextManager[None]] = field(default=nullcontext, compare=False)
 
 
 class Lane:

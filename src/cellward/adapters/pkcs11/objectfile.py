@@ -12,7 +12,9 @@ been made, and ends the process at an absurd length. And it rewrites token.objec
 killed at that moment it leaves an empty file, and without it no key of the token can be used any more.
 """
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cellward.adapters.pkcs11.lane import unreadable
@@ -56,6 +58,31 @@ def _keep(path: Path, data: bytes, write: Write) -> None:
     else:
         if held[_WORD:] != data[_WORD:]:  # the generation rises with each login
             write(spare, data, 0o600)
+
+
+@contextmanager
+def stored_whole(tokens: Path) -> Iterator[None]:
+    """Around the making of a key, while no other process makes one: its files are on the disk, and whole.
+
+    SoftHSM says that a key was made when half of it was written, and syncs nothing. Raises as `make_whole`.
+    """
+    before = set(tokens.glob("*/*.object"))
+    yield
+    for path in sorted(set(tokens.glob("*/*.object")) - before):
+        check_object(_read(path), str(path))
+        for each in (path, path.parent):
+            _sync(each)
+
+
+def _sync(path: Path) -> None:
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def _read(path: Path) -> bytes:

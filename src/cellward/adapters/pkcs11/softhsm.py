@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cellward.adapters.pkcs11.lane import LANE, Module, failed, unreadable
 from cellward.adapters.pkcs11.modules import ROOTS
-from cellward.adapters.pkcs11.objectfile import make_whole
+from cellward.adapters.pkcs11.objectfile import make_whole, stored_whole
 from cellward.adapters.pkcs11.pin import Pin, read_pin
 from cellward.adapters.pkcs11.vendor import ck, pkcs11
 from cellward.core.errors import Code, FormatRefused, Unavailable
@@ -106,7 +106,13 @@ class SoftHsm:
             raise unreadable(config, error) from error
         if held != text:
             self.write(config, text, 0o600)
-        return Module(library(), str(config.absolute()), self._lock, lambda: make_whole(tokens, self.write))
+        return Module(
+            library(),
+            str(config.absolute()),
+            self._lock,
+            lambda: make_whole(tokens, self.write),
+            lambda: stored_whole(tokens),
+        )
 
 
 def library() -> str:

@@ -261,7 +261,20 @@ class TokenKeyStore:
             "public_template": {Attribute.MODIFIABLE: False},
             "private_template": PRIVATE_TEMPLATE,
         }
-        private = kind_of(algorithm).generate(session, options)
+        kind = kind_of(algorithm)
+        try:
+            with self._token.module.storing():
+                private = kind.generate(session, options)
+        except FormatRefused as error:
+            for half in list(session.get_objects({Attribute.ID: options["id"]})):
+                half.destroy()
+            raise Unavailable(
+                Code.TOKEN_FAILED,
+                f"key {label}",
+                expected="it on the disk, whole",
+                found="a part of it",
+                advice="free some space and repeat; no key was made",
+            ) from error
         return stored_key(session, private)
 
 
