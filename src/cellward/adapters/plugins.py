@@ -44,7 +44,7 @@ class PluginSigner:
                 expected="a cellward.core.keys.PublicKey",
                 found=type(key).__name__,
             )
-        self.public_key = key
+        self.public_key = key.unpublished(f"signer of {package}")
 
     def sign(self, data: bytes) -> bytes:
         """Raises TrustRefused (signer.failed) where the signature is not this key's; Unavailable."""

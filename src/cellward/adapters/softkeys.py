@@ -32,7 +32,7 @@ _KINDS: dict[Algorithm, Callable[[], PrivateKey]] = {
 
 class SoftSigner:
     """A Signer. Raises Unavailable (storage.*), PolicyRefused (key.exportable) for a file that others can
-    read or a key of another kind, FormatRefused (key.format)."""
+    read or a key of another kind, FormatRefused (key.format), TrustRefused (key.published)."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -42,7 +42,7 @@ class SoftSigner:
                 Code.TOKEN_URI, "key URI", expected="softkey: and an absolute path", found="another form"
             )
         self._key = _load(_read(path), path)
-        self.public_key = PublicKey.from_cryptography(self._key.public_key())
+        self.public_key = PublicKey.from_cryptography(self._key.public_key()).unpublished(str(path))
 
     def sign(self, data: bytes) -> bytes:
         return self._key.sign(data)

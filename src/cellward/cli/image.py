@@ -8,7 +8,7 @@ import click
 from cellward import bootstrap
 from cellward.cli.imagesign import sign
 from cellward.config import Home
-from cellward.core.errors import Code, FormatRefused, PolicyRefused
+from cellward.core.errors import Code, PolicyRefused
 from cellward.core.image import (
     SIGNATURES,
     Trust,
@@ -21,7 +21,6 @@ from cellward.core.keys import ROM_ALGORITHMS, Algorithm, PublicKey
 from cellward.core.slots import HARDWARE, Hardware, Stage
 
 MAX_IMAGE = 16 * 1024 * 1024
-MAX_PEM = 4096
 
 _hardware = click.Choice(sorted(HARDWARE))
 _stage = click.Choice([stage.value for stage in Stage])
@@ -114,10 +113,9 @@ def _ids(hardware: Hardware, stage: Stage) -> tuple[bytes, bytes]:
 def _public_key(home: Home, key: str) -> PublicKey:
     if ":" in key and not Path(key).exists():
         return bootstrap.signer(home, key).public_key
-    try:
-        return PublicKey.from_pem(bootstrap.read_file(Path(key), MAX_PEM))
-    except FormatRefused as error:
-        raise error.about(key) from error
+    from cellward.cli.keyfiles import read_key
+
+    return read_key(Path(key))
 
 
 def _unchecked(counter: int | None, hardware: str | None) -> list[str]:

@@ -11,9 +11,10 @@ KEY_FILE_LIMIT = 16 * 1024
 
 
 def read_key(path: Path) -> PublicKey:
-    """Raises FormatRefused (key.format), Unavailable (storage.*)."""
+    """A key that is to be trusted. Raises FormatRefused (key.format), TrustRefused (key.published),
+    Unavailable (storage.*)."""
     try:
-        return PublicKey.from_pem(bootstrap.read_file(path, KEY_FILE_LIMIT))
+        return PublicKey.from_pem(bootstrap.read_file(path, KEY_FILE_LIMIT)).unpublished(str(path))
     except FormatRefused as error:
         raise error.about(str(path)) from error
 

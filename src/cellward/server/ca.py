@@ -177,7 +177,8 @@ def csr_key(pem: bytes) -> PublicKey:
     """The key of a certificate request that is signed by it: its holder has the private half.
 
     Nothing else of the request is looked at: who it is for is the token's to say.
-    Raises FormatRefused (key.format), TrustRefused (key.format) for a signature that is not its own.
+    Raises FormatRefused (key.format), TrustRefused (key.format) for a signature that is not its own,
+    (key.published) for a key that anybody holds.
     """
     try:
         csr = x509.load_pem_x509_csr(pem)
@@ -198,4 +199,5 @@ def csr_key(pem: bytes) -> PublicKey:
             expected="a signature by its own key",
             found="one that does not verify",
         )
-    return PublicKey.from_cryptography(key).require([Algorithm.P256], "certificate request")
+    found = PublicKey.from_cryptography(key).require([Algorithm.P256], "certificate request")
+    return found.unpublished("certificate request")

@@ -33,7 +33,8 @@ def content_key(published: bytes, content_keys: Store) -> bytes | None:
 def wrap_for(sha256: str, update: PublicKey, content_keys: Store) -> bytes:
     """The content key of the published file with this hash (hex), for the module with this update key.
 
-    Raises PolicyRefused (image.encryption) where the key is not here.
+    Raises PolicyRefused (image.encryption) where the key is not here, TrustRefused (key.published) for an
+    update key with which anybody could unwrap it.
     """
     return next(wrap_for_all(sha256, [update], content_keys))
 
@@ -51,4 +52,4 @@ def wrap_for_all(sha256: str, updates: Iterable[PublicKey], content_keys: Store)
         )
     curve = ec.SECP256R1()
     for update in updates:
-        yield wrap(key, update.cryptography, ec.generate_private_key(curve))
+        yield wrap(key, update.unpublished("update key").cryptography, ec.generate_private_key(curve))

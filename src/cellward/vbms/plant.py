@@ -19,7 +19,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cellward.core import bootrecord
+from cellward.core import bootrecord, published
 from cellward.core.banks import Event, State
 from cellward.core.errors import Code, FormatRefused, ModuleRefused, PolicyRefused
 from cellward.core.image import Trust, VerifiedImage, decode, verify
@@ -170,7 +170,12 @@ def prove(module: BenchModule, held: Registration) -> None:
 
 
 def check(order: Order, status: ModuleStatus) -> tuple[VerifiedImage, ...]:
-    """Both images as ROM and loader will see them: a module that would not boot is not begun."""
+    """Both images as ROM and loader will see them: a module that would not boot is not begun.
+
+    A ROM knows no list of published keys, and its fuses are for ever.
+    """
+    for key_hash in order.key_hashes:
+        published.refuse(key_hash.hex(), "slot keys")
     slots = len(order.key_hashes)
     if not 0 < slots <= OTP_SLOT_KEY_COUNT or len(set(order.key_hashes)) != slots:
         raise PolicyRefused(

@@ -155,7 +155,7 @@ def facts_of(token: pkcs11.Token) -> TokenFacts:
 
 
 class TokenSigner:
-    """Signer: one private key of a token. The key cannot be exported, or it is refused."""
+    """Signer: one private key of a token. One that can be exported or that is published is refused."""
 
     def __init__(self, token: Token, uri: TokenUri, text: str) -> None:
         self._token = token
@@ -213,6 +213,7 @@ class TokenSigner:
         key = only_one(keys, subject)
         stored = stored_key(session, key)
         require_confined(stored, subject)
+        stored.public_key.unpublished(subject)
         if not isinstance(key, pkcs11.SignMixin):
             raise PolicyRefused(Code.KEY_FORMAT, subject, expected="a signing key", found="CKA_SIGN false")
         self._session = session

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
+from cellward.core import published
 from cellward.core.errors import Code, FormatRefused, TrustRefused
 from cellward.core.keys.algorithms import (
     DIGEST_SIZE,
@@ -130,6 +131,11 @@ class PublicKey:
         pem: bytes = self.loaded.public_bytes(serialization.Encoding.PEM, form)
         return pem
 
+    def unpublished(self, subject: str) -> "PublicKey":
+        """This key, if its private half is not known to everybody. Raises TrustRefused (key.published)."""
+        published.refuse(self.fingerprint, subject)
+        return self
+
     def require(self, algorithms: Collection[Algorithm], subject: str) -> "PublicKey":
         """This key, if it is of one of these. Raises FormatRefused (key.format)."""
         if self.algorithm not in algorithms:
@@ -170,8 +176,10 @@ class PublicKey:
         """`signed`, if the signature over it is this key's: a digest, or where the algorithm hashes by
         itself (Ed25519, ML-DSA) a message.
 
-        Raises TrustRefused with the caller's `code` and `subject`.
+        Raises TrustRefused with the caller's `code` and `subject`; key.published for a key with which anybody
+        could have signed.
         """
+        self.unpublished(subject)
         try:
             _VERIFIERS[self.algorithm](self.loaded, signature, signed)
         except (InvalidSignature, ValueError) as error:

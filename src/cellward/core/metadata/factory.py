@@ -44,7 +44,10 @@ class Factory:
 
 
 def encode_factory(factory: Factory) -> bytes:
-    """Readable JSON. Raises FormatRefused for what `decode_factory` would refuse."""
+    """Readable JSON. Raises FormatRefused for what `decode_factory` would refuse, TrustRefused
+    (key.published) for keys that no device should be given."""
+    for key in (*factory.firmware_keys, *factory.release_keys):
+        key.unpublished("factory data")
     tree: dict[str, object] = {
         "server_ca": factory.server_ca.decode("ascii"),
         "device_ca": factory.device_ca.decode("ascii"),

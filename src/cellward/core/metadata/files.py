@@ -123,8 +123,9 @@ def encode(metadata: Metadata[T]) -> bytes:
 
 
 def make_root(*, version: int, expires: datetime, roles: Mapping[Role, RoleKeys]) -> Metadata[Root]:
-    """An unsigned root that names the keys of all four roles."""
-    keys = {key.fingerprint: tuf_key(key) for entry in roles.values() for key in entry.keys}
+    """An unsigned root that names the keys of all four roles. Raises TrustRefused (key.published)."""
+    named = [key.unpublished("root metadata") for entry in roles.values() for key in entry.keys]
+    keys = {key.fingerprint: tuf_key(key) for key in named}
     tuf_roles = {
         str(role): TufRole([key.fingerprint for key in roles[role].keys], roles[role].threshold)
         for role in Role

@@ -11,8 +11,8 @@ from cellward.core.register.values import Entry, Register, Root, State, Status, 
 
 
 def first(entries: Iterable[Entry], threshold: int, issued: datetime) -> Register:
-    """Version 1. Raises FormatRefused (register.content)."""
-    return _made(1, "", in_order(entries), threshold, issued)
+    """Version 1. Raises FormatRefused (register.content), TrustRefused (key.published)."""
+    return _made(1, "", in_order(_unpublished(entries)), threshold, issued)
 
 
 def _made(
@@ -27,9 +27,16 @@ def _next(
 ) -> Register:
     old = before.register
     changed = {entry.fingerprint: entry for entry in old.entries}
-    changed |= {entry.fingerprint: entry for entry in entries}
+    new = {entry.fingerprint: entry for entry in entries}
+    _unpublished(entry for fingerprint, entry in new.items() if fingerprint not in changed)
+    changed |= new
     m = old.root.threshold if threshold is None else threshold
     return _made(old.version + 1, before.sha256, in_order(changed.values()), m, issued)
+
+
+def _unpublished(new: Iterable[Entry]) -> list[Entry]:
+    """What is in the register already stays readable, so that it can be revoked; it signs nothing."""
+    return [replace(entry, key=entry.key.unpublished(f"key {entry}")) for entry in new]
 
 
 def added(before: Document, entries: Sequence[Entry], issued: datetime) -> Register:

@@ -141,7 +141,7 @@ class Register:
     def check_use(self, key: PublicKey, purpose: Role, stage: KeyStage, at: datetime) -> Entry:
         """The key's entry, if it may sign for this purpose and stage at this time.
 
-        Raises TrustRefused (key.unknown), PolicyRefused: key.purpose, .stage, .revoked,
+        Raises TrustRefused (key.unknown, key.published), PolicyRefused: key.purpose, .stage, .revoked,
         .retired, .not_yet, .expired; register.clock where the clock is before the register's own time.
         """
         entry = self.key(key.fingerprint)
@@ -177,11 +177,12 @@ class Register:
 
     def _objection(
         self, entry: Entry, purpose: Role, stage: KeyStage, at: datetime, *, past: bool = False
-    ) -> PolicyRefused | None:
+    ) -> Refused | None:
         try:
+            entry.key.unpublished(f"key {entry}")
             _check_kind(entry, purpose, stage)
             _check_time(entry, at, past=past)
-        except PolicyRefused as error:
+        except (PolicyRefused, TrustRefused) as error:
             return error
         return None
 

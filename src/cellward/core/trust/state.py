@@ -8,7 +8,9 @@ from typing import Any, Generic
 
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, T, Targets, Timestamp
 
+from cellward.core import published
 from cellward.core.errors import Code, FormatRefused, TrustRefused
+from cellward.core.keys import PublicKey
 from cellward.core.metadata import (
     RULES,
     Repository,
@@ -115,23 +117,32 @@ def verify_threshold(root: Root, metadata: Metadata[T], subject: str) -> T:
     """What `metadata` says, if the threshold of the keys that `root` names for its role signed it.
 
     Unique keys are counted, not key ids: one key under two ids is one signer (T6.1, Uptane 5.4.4).
-    Raises TrustRefused (metadata.signature).
+    Raises TrustRefused (metadata.signature; key.published where it is for want of other keys).
     """
     threshold = root.roles[metadata.signed.type].threshold
+    what = f"{subject} version {metadata.signed.version}"
     signers = _signers(root, metadata)
     if len(signers) < threshold:
+        for key in _named(root, metadata):
+            key.unpublished(what)
         raise TrustRefused(
             Code.METADATA_SIGNATURE,
-            f"{subject} version {metadata.signed.version}",
+            what,
             expected=f"signatures by {threshold} of the keys in root version {root.version}",
             found=f"{len(signers)}",
         )
     return metadata.signed
 
 
-def _signers(root: Root, metadata: Metadata[Any]) -> set[bytes]:
+def _signers(root: Root, metadata: Metadata[Any]) -> set[PublicKey]:
+    """Without those with which anybody could have signed."""
+    return {key for key in _named(root, metadata) if published.where(key.fingerprint) is None}
+
+
+def _named(root: Root, metadata: Metadata[Any]) -> set[PublicKey]:
+    """Who signed, of those that `root` names."""
     result = root.get_verification_result(metadata.signed.type, metadata.signed_bytes, metadata.signatures)
-    return {public_key(key).spki for key in result.signed.values()}
+    return {public_key(key) for key in result.signed.values()}
 
 
 def check_not_lower(subject: str, old: int, new: int) -> None:
