@@ -3,11 +3,12 @@
 
     PYTHONPATH=src python3 tools/published_keys.py ["SET" FOLDER]
 
-SET says where the keys are published; a set of that name is replaced. Every file of the folder is looked
-through for private keys, since it is the private half that must be out: unencrypted PEM and DER, NIST's CAVP
-files (`[P-256…]`, `d = …`), and *.keys, a key a line: name, what it is, hex. What it is: p256, p384, ed25519,
-ml-dsa-65, ml-dsa-87 with the scalar or seed; or `public` with MCUboot's encoding, where only that could be
-read. Only fingerprints are written, and only of algorithms that Cellward knows.
+SET says where the keys are published; a set of that name is replaced, a new one comes last: of a key in two
+sets the first is named. Every file of the folder is looked through for private keys, since it is the private
+half that must be out: unencrypted PEM and DER, NIST's CAVP files (`[P-256…]`, `d = …`), and *.keys, a key a
+line: name, what it is, hex. What it is: p256, p384, ed25519, ml-dsa-65, ml-dsa-87 with the scalar or seed; or
+`public` with MCUboot's encoding, where only that could be read. Only fingerprints are written, and only of
+algorithms that Cellward knows.
 """
 
 import re
@@ -123,7 +124,7 @@ def collect(folder: Path) -> dict[str, str]:
 
 def render(sets: dict[str, dict[str, str]]) -> str:
     lines = []
-    for title, keys in sorted(sets.items()):
+    for title, keys in sets.items():
         lines.append(f"[{title}]\n")
         lines += [f"{print_} {name}\n" for print_, name in sorted(keys.items(), key=lambda row: row[::-1])]
     return HEAD + "".join(lines) + '"""\n'
