@@ -15,7 +15,7 @@ import pytest
 from cellward import bootstrap
 from cellward.adapters.pkcs11 import lane, softhsm
 from cellward.adapters.pkcs11.token import PRIVATE_TEMPLATE
-from cellward.adapters.pkcs11.vendor import Attribute, KeyType, ObjectClass, pkcs11
+from cellward.adapters.pkcs11.vendor import Attribute, KeyType, ObjectClass, ck, pkcs11
 from cellward.config import Home
 from cellward.core.errors import CellwardError, Code, Refused, Unavailable
 from tests.support import hsm
@@ -86,6 +86,37 @@ def test_what_login_answers(home: Home, failing: hsm.Faults, answer: int, code: 
     assert code_of(error) is code
     if code in (Code.TOKEN_PIN_WRONG, Code.TOKEN_PIN_LOCKED):
         assert failing.seen(hsm.LOGIN) == before + 1, "a second attempt brings the lock nearer"
+
+
+KINDS = [kind for kind in vars(ck).values() if isinstance(kind, type) and issubclass(kind, ck.PKCS11Error)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everything_the_library_raises_has_a_code(kind: type[ck.PKCS11Error]) -> None:
+    error = lane.failed(kind(), "token x")
+    assert isinstance(error, Unavailable)
+    assert error.code in {
+        Code.TOKEN_ABSENT,
+        Code.TOKEN_FAILED,
+        Code.TOKEN_KEY_MISSING,
+        Code.TOKEN_PIN_LOCKED,
+        Code.TOKEN_PIN_WRONG,
+    }
+    assert ("pin_" in error.code) is (kind.__name__.startswith("Pin") and kind is not ck.PinTooWeak)
+    assert error.expected
+    assert error.found
+    assert error.advice
+
+
+def test_softhsm_locks_no_pin(tmp_path: Path) -> None:
+    """Documented. Each attempt is one; the right one is taken afterwards."""
+    home = hsm.make_home(tmp_path, "firmware")
+    for _ in range(12):
+        lane.LANE.stop(lane.Module(softhsm.library()))
+        with hsm.environment(CELLWARD_PIN="000000"), pytest.raises(Unavailable) as error:
+            bootstrap.signer(home, FIRMWARE)
+        assert code_of(error) is Code.TOKEN_PIN_WRONG
+    works(bootstrap.signer(home, FIRMWARE))
 
 
 @pytest.mark.parametrize("call", [hsm.TOKEN_INFO, hsm.OPEN_SESSION, hsm.FIND, hsm.ATTRIBUTE])

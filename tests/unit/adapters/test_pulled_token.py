@@ -13,9 +13,13 @@ import pytest
 from cellward import bootstrap
 from cellward.config import Home
 from cellward.core.errors import CellwardError, Code, Unavailable
+from cellward.core.image import Trust, Version, verify
 from cellward.core.keys import Role
 from cellward.core.log import entry
+from cellward.core.slots import BMS_M33, Stage
 from cellward.ports.signer import Signer
+from cellward.sign.build import Label, sign_images
+from cellward.sign.firmware import Firmware, read_firmware
 from tests.support import hsm, remote
 from tests.support.hsm import DIGEST, works
 
@@ -90,6 +94,33 @@ def test_pulled_in_the_middle_of_a_batch(tmp_path: Path, cable: remote.Cable, ho
     said = [entry.decode(log.entry(index), "log").signed for index in range(log.size)]
     assert {*said} == {entry.given(digest) for digest in digests}
     assert len(said) == 21
+
+
+def test_images_that_were_given_out_are_whole_and_the_rest_follows(
+    tmp_path: Path, home: Home, cable: remote.Cable
+) -> None:
+    """`sign_images`: go on behind what was yielded."""
+    key = bootstrap.signer(home, remote.FIRMWARE)
+    signer = bootstrap.logged(Home(tmp_path), key, Role.FIRMWARE, "image", "a batch")
+    payload = read_firmware(str(APP), APP.read_bytes(), BMS_M33, Stage.APP)
+    batch = [(payload, Label(Version(1, 0, number), 7, BMS_M33, Stage.APP)) for number in range(8)]
+    signed = []
+
+    def take(part: list[tuple[Firmware, Label]], pull_after: int = -1) -> None:
+        for image in sign_images(part, signer):
+            signed.append(image)
+            if len(signed) == pull_after:
+                cable.pull()
+
+    with pytest.raises(Unavailable):
+        take(batch, pull_after=3)
+    assert len(signed) == 3
+    cable.plug_in()
+    take(batch[len(signed) :])
+    trust = Trust({key.public_key.key_hash: key.public_key})
+    assert [verify(image.image, trust, "test").image.version.revision for image in signed] == list(range(8))
+    log = bootstrap.signing_log(Home(tmp_path)).snapshot()
+    assert log.size == 8 + 5
 
 
 def sign(home: Home, output: Path) -> subprocess.CompletedProcess[str]:
