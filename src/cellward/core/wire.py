@@ -1,6 +1,7 @@
-"""Bounded little-endian decoding: every read is checked against what is left."""
+"""Bounded decoding: every read is checked against what is left. Little-endian, or as a TPM has it."""
 
 from struct import Struct
+from typing import ClassVar, Literal
 
 from cellward.core.errors import Code, FormatRefused
 
@@ -10,6 +11,8 @@ class Reader:
 
     Raises FormatRefused (wire.truncated) with offset, wanted and available bytes.
     """
+
+    _ORDER: ClassVar[Literal["little", "big"]] = "little"
 
     def __init__(self, data: bytes, what: str, start: int = 0, end: int | None = None) -> None:
         self._data = data
@@ -47,10 +50,13 @@ class Reader:
         return self.take(1)[0]
 
     def u16(self) -> int:
-        return int.from_bytes(self.take(2), "little")
+        return int.from_bytes(self.take(2), self._ORDER)
 
     def u32(self) -> int:
-        return int.from_bytes(self.take(4), "little")
+        return int.from_bytes(self.take(4), self._ORDER)
+
+    def u64(self) -> int:
+        return int.from_bytes(self.take(8), self._ORDER)
 
     def finish(self) -> None:
         """Refuse anything left over (wire.trailing)."""
@@ -63,9 +69,32 @@ class Reader:
             )
 
 
+class BigEndianReader(Reader):
+    """The same, most significant byte first."""
+
+    _ORDER = "big"
+
+    def sized(self) -> bytes:
+        """A u16 with the size, then as many bytes: a TPM2B."""
+        return self.take(self.u16())
+
+
 def u16(value: int) -> bytes:
     return value.to_bytes(2, "little")
 
 
 def u32(value: int) -> bytes:
     return value.to_bytes(4, "little")
+
+
+def be16(value: int) -> bytes:
+    return value.to_bytes(2, "big")
+
+
+def be32(value: int) -> bytes:
+    return value.to_bytes(4, "big")
+
+
+def be_sized(data: bytes) -> bytes:
+    """What `BigEndianReader.sized` reads."""
+    return be16(len(data)) + data
