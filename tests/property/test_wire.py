@@ -7,7 +7,7 @@ from cellward.core import wire
 from cellward.core.errors import FormatRefused
 
 NUMBERS = st.integers(-3, 300)
-SIZES = {"u8": 1, "u16": 2, "u32": 4}
+SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8}
 
 
 @given(

@@ -18,6 +18,24 @@ def test_reads_forward_little_endian() -> None:
     reader.finish()
 
 
+def test_the_same_most_significant_byte_first() -> None:
+    reader = wire.BigEndianReader(DATA + DATA, "thing")
+    assert reader.u8() == 0x01
+    assert reader.u16() == 0x0203
+    assert reader.u32() == 0x04050607
+    assert reader.u64() == 0x0801020304050607
+    assert wire.Reader(DATA, "thing").u64() == 0x0807060504030201
+    assert (wire.be16(0x0102), wire.be32(0x01020304)) == (b"\x01\x02", b"\x01\x02\x03\x04")
+
+
+def test_bytes_that_say_how_many_they_are() -> None:
+    reader = wire.BigEndianReader(wire.be_sized(b"abc") + b"\0\2x", "thing")
+    assert reader.sized() == b"abc"
+    with pytest.raises(FormatRefused) as refusal:
+        reader.sized()
+    assert refusal.value.code is Code.TRUNCATED
+
+
 def test_a_window_starts_and_ends_where_it_was_told() -> None:
     reader = wire.Reader(DATA, "thing", 2, 5)
     assert reader.remaining == 3

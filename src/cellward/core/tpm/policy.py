@@ -1,13 +1,15 @@
 """Policy digests, as a trial session of a TPM computes them (Part 1, 19.7; Part 3, 23).
 
-Policy().pcr(values).nv(counter, Comparison.UNSIGNED_LE, svn)     what a release may be unsealed by
-Policy().authorize(vendor.name, ref)                              what is sealed to, once
+::
+
+    Policy().pcr(values).counter(index, Comparison.UNSIGNED_LE, svn)   what a release may unseal by
+    Policy.authorize(vendor.name, reference)                           what is sealed to, once
 """
 
 import hashlib
 from dataclasses import dataclass
 
-from cellward.core.errors import Code
+from cellward.core.errors import Code, FormatRefused
 from cellward.core.keys import PublicKey
 from cellward.core.tpm import pcr
 from cellward.core.tpm.numbers import DIGEST_SIZE, Command, Comparison
@@ -17,6 +19,7 @@ from cellward.core.wire import be16, be32
 
 COUNTER_SIZE = 8
 _START = bytes(DIGEST_SIZE)
+_WHAT = "approved policy"
 
 
 @dataclass(frozen=True)
@@ -54,21 +57,31 @@ class Policy:
 
 @dataclass(frozen=True)
 class ApprovedPolicy:
-    """A policy that its approver signed for TPM2_PolicyAuthorize: ECDSA over `approval_digest`, in DER."""
+    """A policy's digest, and its approver's ECDSA over `approval_digest` in DER, for TPM2_PolicyAuthorize.
+
+    Raises FormatRefused (attest.policy) for a digest of another size: where it ends and the reference begins
+    must not be anybody's to choose.
+    """
 
     digest: bytes
-    reference: bytes
     signature: bytes
 
-    def verify(self, approver: PublicKey) -> Policy:
-        """Raises TrustRefused (attest.policy)."""
+    def __post_init__(self) -> None:
+        if len(self.digest) != DIGEST_SIZE:
+            raise FormatRefused(
+                Code.ATTEST_POLICY,
+                _WHAT,
+                expected=f"a digest of {DIGEST_SIZE} bytes",
+                found=f"{len(self.digest)}",
+            )
+
+    def verify(self, approver: PublicKey, reference: bytes) -> Policy:
+        """The policy, if it was approved for this use. Raises TrustRefused (attest.policy)."""
+        policy = Policy(self.digest)
         approver.verify(
-            approval_digest(Policy(self.digest), self.reference),
-            self.signature,
-            code=Code.ATTEST_POLICY,
-            subject="approved policy",
+            approval_digest(policy, reference), self.signature, code=Code.ATTEST_POLICY, subject=_WHAT
         )
-        return Policy(self.digest)
+        return policy
 
 
 def approval_digest(policy: Policy, reference: bytes) -> bytes:
