@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import socket
 import subprocess
 import time
@@ -106,3 +107,32 @@ def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
             return
         time.sleep(0.001)
     raise AssertionError(f"swtpm ended with {process.returncode}")
+
+
+def manufacture(folder: Path) -> tuple[bytes, bytes, bytes]:
+    """By swtpm_setup: certificate (DER) of a TPM's RSA-2048 endorsement key, its issuer, its root (PEM)."""
+    authority = folder / "authority"
+    for each in (folder / "made", authority):
+        each.mkdir()
+    (folder / "localca.conf").write_text(
+        f"statedir = {authority}\nsigningkey = {authority}/key.pem\n"
+        f"issuercert = {authority}/issuer.pem\ncertserial = {authority}/serial\n"
+    )
+    (folder / "options").write_text("")
+    (folder / "setup.conf").write_text(
+        f"create_certs_tool = {shutil.which('swtpm_localca')}\n"
+        f"create_certs_tool_config = {folder}/localca.conf\ncreate_certs_tool_options = {folder}/options\n"
+    )
+    subprocess.run(
+        [
+            *("swtpm_setup", "--tpm2", "--tpmstate", folder / "made", "--create-ek-cert"),
+            *("--config", folder / "setup.conf", "--write-ek-cert-files", folder),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=60,
+        check=True,
+    )
+    files = (folder / "ek-rsa2048.crt", authority / "issuer.pem", authority / "swtpm-localca-rootca-cert.pem")
+    leaf, issuer, root = (path.read_bytes() for path in files)
+    return leaf, issuer, root

@@ -4,14 +4,18 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cellward.core.errors import Code, Refused, TrustRefused
 from cellward.core.keys import PublicKey
 from cellward.core.tpm import eventlog, pcr
+from cellward.core.tpm.certificate import verify_certificate
 from cellward.core.tpm.credential import make_credential
 from cellward.core.tpm.eventlog import Event
 from cellward.core.tpm.keys import (
@@ -19,16 +23,18 @@ from cellward.core.tpm.keys import (
     EndorsementPublicKey,
     attestation_key,
     endorsement_key,
+    endorsement_template,
     external_key,
     identity_key,
 )
-from cellward.core.tpm.numbers import Command, Comparison, Hierarchy, NvAttributes, NvType
+from cellward.core.tpm.numbers import Alg, Command, Comparison, Hierarchy, NvAttributes, NvType
 from cellward.core.tpm.pcr import PcrValues
 from cellward.core.tpm.policy import ApprovedPolicy, Policy, approval_digest
 from cellward.core.tpm.public import NvPublic, decode_public, qualified_name
 from cellward.core.tpm.quote import verify_quote
 from cellward.core.wire import be16, be32
-from tests.support.tpm import Tpm, running_swtpm
+from tests.support.manufacturer import ROOT_CERTIFICATE
+from tests.support.tpm import Tpm, manufacture, running_swtpm
 
 NONCE = bytes(range(32))
 SECRET = b"sixteen bytes .."
@@ -362,3 +368,16 @@ def test_sealed_once_and_opened_by_what_the_vendor_approved(
     )
     assert tpm.run("unseal", "-c", "sealed.ctx", "-p", "session:open.ctx") == "a value of the vault"
     tpm.run("flushcontext", "open.ctx")
+
+
+def test_the_certificate_of_a_tpm_that_swtpm_setup_made(tmp_path: Path) -> None:
+    leaf, *issuers = manufacture(tmp_path)
+    issuer, root = map(x509.load_pem_x509_certificate, issuers)
+    between = [issuer.public_bytes(serialization.Encoding.DER)]
+    found = verify_certificate(leaf, between, [root], datetime.now(UTC))
+    assert (found.manufacturer, found.model, found.issuer) == ("id:00001014", "swtpm", "CN=swtpm-localca")
+    assert endorsement_template(found.key).kind is Alg.RSA
+    for intermediates, roots in (([], [root]), (between, [ROOT_CERTIFICATE])):
+        with pytest.raises(TrustRefused) as refusal:
+            verify_certificate(leaf, intermediates, roots, datetime.now(UTC))
+        assert refusal.value.code is Code.ATTEST_CERTIFICATE

@@ -29,6 +29,14 @@ _VERSION = x509.ObjectIdentifier("2.23.133.2.3")
 MAX_SIZE = 8 * 1024
 MAX_INTERMEDIATES = 4
 _WHAT = "endorsement certificate"
+# All that cryptography says of a certificate it cannot read; only the first is a ValueError.
+_MALFORMED = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 @dataclass(frozen=True)
@@ -49,8 +57,10 @@ def load_certificate(der: bytes, what: str = _WHAT) -> x509.Certificate:
         raise _malformed(what, f"at most {MAX_SIZE} bytes", f"{len(der)}")
     try:
         certificate = x509.load_der_x509_certificate(der)
-        _ = certificate.extensions, certificate.subject, certificate.issuer  # parsed where they are asked for
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+        # Parsed only where they are asked for: here, and not in the middle of a verification.
+        _ = certificate.version, certificate.extensions, certificate.subject, certificate.issuer
+        certificate.public_key()
+    except _MALFORMED as error:
         raise _malformed(what, "an X.509 certificate in DER", "something else") from error
     return certificate
 
