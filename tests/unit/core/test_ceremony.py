@@ -1,13 +1,16 @@
 """The ceremony's file: nobody signs the wrong draft, and every signature has its record."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from cellward.core import attestation, ceremony, register
+from cellward.core import attestation, ceremony, envelope, register, strictjson
 from cellward.core.errors import CellwardError, Code
 from cellward.core.keys import KeyAttributes, Role
 from cellward.sign.ceremony import attest, sign_draft
+from cellward.sign.documents import sign_document
 from tests.fakes.signer import EXPORTABLE
 from tests.support.ceremony import BORN_INSIDE, DAY, NOW, House, contribute, entry, holder, sign
 
@@ -144,6 +147,42 @@ def test_an_old_root_key_may_sign_too() -> None:
     assert at.finished().draft.register.version == 2
 
 
+def test_a_draft_of_a_clock_that_is_ahead() -> None:
+    at = begun()
+    for early, good in ((timedelta(minutes=11), False), (timedelta(minutes=9), True)):
+        if good:
+            ceremony.check_clock(at.draft, NOW - early)
+            continue
+        with pytest.raises(CellwardError) as error:
+            ceremony.check_clock(at.draft, NOW - early)
+        assert code(error) is Code.REGISTER_CLOCK
+
+
+def test_a_file_of_too_many_lines() -> None:
+    with pytest.raises(CellwardError) as error:
+        ceremony.decode(b"\n" * (register.MAX_CHAIN + envelope.MAX_SIGNATURES + 1))
+    assert code(error) is Code.CEREMONY_FILE
+
+
+def test_unknown_fields_and_later_formats() -> None:
+    """Of a record, which is verified with its key, and of an attestation."""
+    at, each = contribute(begun(), HOLDERS[0]), HOLDERS[0]
+    attestation_ = attest(each.store, each.stored, each.signer, NOW)
+    of_record: Callable[[bytes], object] = lambda made: ceremony.decode(at.chain + made)  # noqa: E731
+    for kind, data, read in (
+        (ceremony.KIND, at.records[0].data, of_record),
+        (attestation.KIND, attestation_, lambda made: attestation.decode(made, "test")),
+    ):
+        payload = envelope.decode(data, kind, "test", 10**5).payload
+        tree = strictjson.decode(payload, "test", 10**5)
+        assert isinstance(tree, dict)
+        for change, told in (({"more": 1}, "'more'"), ({"format": 2}, "2")):
+            made = sign_document(envelope.make(kind, tree | change), each.signer).encode()
+            with pytest.raises(CellwardError) as error:
+                read(made)
+            assert (code(error), error.value.found) == (Code.METADATA_FORMAT, told)
+
+
 # --- attestations ---
 
 
@@ -156,8 +195,6 @@ def test_an_attestation_is_signed_by_its_key() -> None:
         attestation.decode(data, "test", "another")
     assert code(error) is Code.KEY_ATTESTATION
     stolen = replace(read, key=HOLDERS[1].stored.public_key).envelope()
-    from cellward.sign.documents import sign_document
-
     for made in (read.envelope(), stolen, sign_document(stolen, each.signer)):
         with pytest.raises(CellwardError) as error:
             attestation.decode(made.encode(), "test")

@@ -71,12 +71,21 @@ def test_another_encoding_of_the_same_is_refused(house: House) -> None:
 def test_an_unknown_field_is_refused(house: House) -> None:
     tree = strictjson.decode(house.first.envelope.payload, "test", 10**6)
     assert isinstance(tree, dict)
-    for place in (tree, tree["root"], tree["keys"][0], tree["keys"][0]["custody"]["token"]):
+    custody = tree["keys"][0]["custody"]
+    for place in (tree, tree["root"], tree["keys"][0], custody, custody["attributes"], custody["token"]):
         place["more"] = 1
         with pytest.raises(CellwardError) as error:
             register.decode(envelope.make(register.KIND, tree).encode())
-        assert code(error) is Code.METADATA_FORMAT
+        assert (code(error), error.value.found) == (Code.METADATA_FORMAT, "'more'")
         del place["more"]
+
+
+def test_a_format_of_later(house: House) -> None:
+    tree = strictjson.decode(house.first.envelope.payload, "test", 10**6)
+    assert isinstance(tree, dict)
+    with pytest.raises(CellwardError) as error:
+        register.decode(envelope.make(register.KIND, tree | {"format": 2}).encode())
+    assert (code(error), error.value.expected) == (Code.METADATA_FORMAT, "'format' from 1 to 1")
 
 
 # --- the rules of one version ---
@@ -335,13 +344,51 @@ def test_no_root_key_without_a_token(algorithm: Algorithm) -> None:
     assert code(error) is Code.REGISTER_CONTENT
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"\n\n"[:1] + b"x", b"a\rb\n"])
+@pytest.mark.parametrize("data", [b"", b"{}", b"{}\n{}", b"a\rb\n"])
 def test_a_file_that_is_no_list_of_versions(data: bytes) -> None:
-    with pytest.raises(CellwardError):
-        verify_chain(register.split(data))
+    with pytest.raises(CellwardError) as error:
+        register.split(data)
+    assert code(error) is Code.METADATA_FORMAT
     with pytest.raises(CellwardError) as error:
         verify_chain([])
     assert code(error) is Code.REGISTER_VERSION
+
+
+def test_a_file_of_too_much() -> None:
+    for data in (b"\n" * (register.MAX_CHAIN + 1), bytes(register.MAX_FILE + 1)):
+        with pytest.raises(CellwardError) as error:
+            register.split(data)
+        assert code(error) is Code.METADATA_TOO_LARGE
+    assert len(register.split(b"\n" * register.MAX_CHAIN)) == register.MAX_CHAIN
+
+
+def test_a_successor_stays(house: House) -> None:
+    new, other = (entry(Hand(), name=f"firmware-{number}") for number in (2, 3))
+    key = house.firmware.public_key.fingerprint
+    second = sign(register.rotated(house.first, key, new, NOW + 9 * DAY, NOW), *house.holders)
+    for successor, fine in ((other.fingerprint, False), ("", False), (new.fingerprint, True)):
+        third = register.added(second, [other], NOW)
+        entries = changed(third, house.firmware, successor=successor)
+        made = chain(house.first, second, sign(replace(third, entries=entries), *house.holders))
+        if fine:
+            assert verify_chain(made).version == 3
+            continue
+        with pytest.raises(CellwardError) as error:
+            verify_chain(made)
+        assert code(error) is Code.REGISTER_KEYS
+
+
+def test_a_root_key_counts_from_its_beginning(house: House) -> None:
+    late = Hand("late")
+    later = replace(entry(late, Role.ROOT), not_before=NOW + DAY)
+    for issued, good in ((NOW, False), (NOW + DAY, True)):
+        made = chain(sign(register.first([later], 1, issued), late))
+        if good:
+            assert verify_chain(made).version == 1
+            continue
+        with pytest.raises(CellwardError) as error:
+            verify_chain(made)
+        assert code(error) is Code.REGISTER_QUORUM
 
 
 # --- changes ---

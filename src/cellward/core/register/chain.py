@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cellward.core.errors import Code, FormatRefused, TrustRefused
 from cellward.core.keys import PublicKey
-from cellward.core.register.document import MAX_SIZE, Document, decode
+from cellward.core.register.document import Document, decode
 from cellward.core.register.values import Entry, Register, State
 
 MAX_CHAIN = 1024
@@ -32,11 +32,11 @@ def split(data: bytes, what: str = "key register") -> list[bytes]:
             Code.METADATA_TOO_LARGE, what, expected=f"at most {MAX_FILE} bytes", found=f"{len(data)}"
         )
     lines = data.splitlines(keepends=True)
-    if not lines or b"".join(lines) != data or not all(line.endswith(b"\n") for line in lines):
+    if not lines or not all(line.endswith(b"\n") for line in lines):
         raise FormatRefused(
             Code.METADATA_FORMAT, what, expected="one version a line, each with its line's end", found="other"
         )
-    if len(lines) > MAX_CHAIN or any(len(line) > MAX_SIZE for line in lines):
+    if len(lines) > MAX_CHAIN:
         raise FormatRefused(
             Code.METADATA_TOO_LARGE, what, expected=f"at most {MAX_CHAIN} versions", found=f"{len(lines)}"
         )
