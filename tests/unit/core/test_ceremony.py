@@ -1,6 +1,5 @@
 """The ceremony's file: nobody signs the wrong draft, and every signature has its record."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -168,10 +167,16 @@ def test_unknown_fields_and_later_formats() -> None:
     """Of a record, which is verified with its key, and of an attestation."""
     at, each = contribute(begun(), HOLDERS[0]), HOLDERS[0]
     attestation_ = attest(each.store, each.stored, each.signer, NOW)
-    of_record: Callable[[bytes], object] = lambda made: ceremony.decode(at.chain + made)  # noqa: E731
+
+    def of_record(made: bytes) -> object:
+        return ceremony.decode(at.chain + made)
+
+    def of_attestation(made: bytes) -> object:
+        return attestation.decode(made, "test")
+
     for kind, data, read in (
         (ceremony.KIND, at.records[0].data, of_record),
-        (attestation.KIND, attestation_, lambda made: attestation.decode(made, "test")),
+        (attestation.KIND, attestation_, of_attestation),
     ):
         payload = envelope.decode(data, kind, "test", 10**5).payload
         tree = strictjson.decode(payload, "test", 10**5)
