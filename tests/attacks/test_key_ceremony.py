@@ -228,6 +228,17 @@ def test_a_key_that_came_from_outside(world: World, tmp_path: Path) -> None:
         del world.homes["mallory"]
 
 
+def test_two_root_keys_of_one_token(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two of two, and one person: whoever reads the draft is told."""
+    hsm.store_of(world.homes["eve"]).create("root-2")
+    uri = "pkcs11:token=cellward;object="
+    roots = "--root", f"Eve={uri}root", "--root", f"Mallory={uri}root-2"
+    world.keys("eve", "ceremony", "begin", *roots, "--without-token", "-o", "two.jsonl")
+    assert "careful: " in capsys.readouterr().out
+    world.keys("eve", "ceremony", "show", str(world.folder / "first.jsonl"))
+    assert "careful: " not in capsys.readouterr().out
+
+
 # --- witnesses ---
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import combinations
 
 from cellward.core.ceremony import Ceremony
 from cellward.core.keys import KeyAttributes, Role
@@ -126,6 +127,9 @@ def ceremony_lines(at: Ceremony) -> Iterator[str]:
     yield f"  fingerprint  {grouped(draft.fingerprint)}"
     for entry in draft.register.roots():
         yield f"  root key     {entry.name:<20} {entry.fingerprint}"
+    for one, other in combinations(draft.register.roots(), 2):
+        if draft.register.same_hand(one.fingerprint, other.fingerprint):
+            yield f"careful: {one} and {other} have one name or one token: that is one person, not two"
     yield "what it changes"
     yield from (
         f"  {line}" for line in differences(None if previous is None else previous.register, draft.register)

@@ -278,6 +278,14 @@ def test_another_register_s_version_does_not_follow(house: House) -> None:
     assert code(error) in (Code.REGISTER_VERSION, Code.DOCUMENT_SIGNATURE)
 
 
+def test_a_chain_begins_with_version_1(house: House) -> None:
+    second = sign(house.next(), *house.holders)
+    with pytest.raises(CellwardError) as error:
+        verify_chain(chain(second))
+    assert code(error) is Code.REGISTER_VERSION
+    assert verify_chain(chain(house.first, second)).version == 2
+
+
 def test_what_no_change_may_do(house: House) -> None:
     first, firmware = house.first.register, house.firmware
     less = tuple(e for e in first.entries if e.key != firmware.public_key)
