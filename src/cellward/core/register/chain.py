@@ -13,7 +13,7 @@ from cellward.core.register.values import Entry, Register, State
 
 MAX_CHAIN = 1024
 MAX_FILE = 64 * 1024 * 1024  # of all versions: a thousand of thirty keys
-_FIXED = ("name", "key", "purpose", "stage", "not_before", "custody")
+_FIXED = ("name", "purpose", "stage", "not_before", "custody")
 
 
 @dataclass(frozen=True)
