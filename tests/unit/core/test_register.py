@@ -97,6 +97,8 @@ def test_rules(house: House) -> None:
     other = house.log.public_key.fingerprint
     bad: list[dict[str, object]] = [
         {"version": 0},
+        {"version": 0, "previous": "0" * 64},
+        {"root": replace(good.root, threshold=0)},
         {"version": 2},
         {"previous": "0" * 64},
         {"entries": good.entries[::-1]},
@@ -122,6 +124,31 @@ def test_rules(house: House) -> None:
         with pytest.raises(CellwardError) as error:
             replace(good, **change)  # type: ignore[arg-type]
         assert code(error) is Code.REGISTER_CONTENT, change
+
+
+def test_every_key_once_in_order(house: House) -> None:
+    good = house.first.register
+    one = good.key(house.firmware.public_key.fingerprint)
+    at = good.entries.index(one)
+    for entries, told in (
+        ((*good.entries[:at], one, *good.entries[at:]), "every key once"),
+        ((*good.entries[:at], *good.entries[at + 1 :], one), "keys in the order of their fingerprints"),
+    ):
+        if entries == good.entries:
+            continue  # it is the last one already
+        with pytest.raises(CellwardError) as error:
+            replace(good, entries=entries)
+        assert error.value.expected == told
+
+
+def test_how_many_keys_there_ever_were() -> None:
+    gone = Status(State.RETIRED, NOW)
+    root = entry(Hand(), Role.ROOT)
+    many = [replace(entry(Hand()), status=gone) for _ in range(register.MAX_KEYS)]
+    register.first([root, *many[1:]], 1, NOW)
+    with pytest.raises(CellwardError) as error:
+        register.first([root, *many], 1, NOW)
+    assert code(error) is Code.REGISTER_CONTENT
 
 
 def test_how_many_keys() -> None:

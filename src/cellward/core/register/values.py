@@ -170,7 +170,7 @@ class Register:
         entry = self.key(key.fingerprint)
         if logged is None and _ended(entry.status, now, past=False):
             _refuse_ended(entry, "a signature that the signing log has from before", None)
-        objection = self._objection(entry, purpose, stage, logged or now, past=logged is not None)
+        objection = self._objection(entry, purpose, stage, logged or now, past=True)
         if objection is not None:
             raise objection
         return entry
