@@ -235,6 +235,10 @@ def test_what_a_revoked_key_signed_counts_where_the_log_has_it_from_before(house
             with pytest.raises(CellwardError) as error:
                 held.check_signature(key, Role.FIRMWARE, PRODUCTION, logged, now)
             assert code(error) is expected
+    revoked = house.next(entries=changed(first, house.firmware, status=REVOKED))
+    with pytest.raises(CellwardError) as error:  # a verifier's clock from before the theft
+        revoked.check_signature(key, Role.FIRMWARE, PRODUCTION, None, NOW - timedelta(hours=1))
+    assert code(error) is Code.KEY_REVOKED
     with pytest.raises(CellwardError) as error:
         first.check_signature(key, Role.FIRMWARE, PRODUCTION, NOW - 2 * DAY, now)
     assert code(error) is Code.KEY_NOT_YET
