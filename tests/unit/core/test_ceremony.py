@@ -104,8 +104,14 @@ def test_records_of_another_ceremony_or_person() -> None:
         with pytest.raises(CellwardError) as error:
             ceremony.decode(at.chain + lines)
         assert code(error) in (Code.CEREMONY_FILE, Code.DOCUMENT_SIGNATURE)
+    for data in (at.transcript + at.chain, at.transcript, b""):
+        with pytest.raises(CellwardError) as error:
+            ceremony.decode(data)
+        assert code(error) is Code.CEREMONY_FILE
+    ada = next(each for each in HOLDERS if each.stored.public_key.fingerprint == at.records[0].record.key)
+    later = sign_document(replace(at.records[0].record, version=2).envelope(), ada.signer).encode()
     with pytest.raises(CellwardError) as error:
-        ceremony.decode(at.transcript + at.chain)
+        ceremony.decode(at.chain + later)
     assert code(error) is Code.CEREMONY_FILE
 
 

@@ -492,6 +492,35 @@ def test_a_stolen_root_key_leaves_the_root_by_the_others(house: House) -> None:
     assert code(error) is Code.REGISTER_QUORUM
 
 
-def test_retired_without_successor(house: House) -> None:
-    made = register.retired(house.first, house.log.public_key.fingerprint, NOW + DAY, NOW + DAY)
-    assert made.signing(Role.LOG, PRODUCTION, NOW + 2 * DAY) == ()
+def test_a_root_key_that_stays(house: House) -> None:
+    """Two stay, one comes, one goes: and who went does not come back."""
+    *stay, gone = house.first.register.roots()
+    new = entry(Hand("new"), Role.ROOT, name="new")
+    made = register.with_root(house.first, [*stay, new], 2, [], NOW + DAY)
+    assert {e.fingerprint for e in made.roots()} == {e.fingerprint for e in (*stay, new)}
+    assert made.key(gone.fingerprint).status.state is State.RETIRED
+    second = sign(made, *house.holders)
+    with pytest.raises(CellwardError) as error:
+        register.with_root(second, [*stay, gone], 2, [], NOW + DAY)
+    assert code(error) is Code.KEY_EXISTS
+
+
+def test_no_rotation_to_a_known_key(house: House) -> None:
+    key = house.firmware.public_key.fingerprint
+    with pytest.raises(CellwardError) as error:
+        register.rotated(house.first, key, entry(house.development), NOW + DAY, NOW + DAY)
+    assert code(error) is Code.KEY_EXISTS
+
+
+def test_successors_have_an_end(house: House) -> None:
+    good, other = house.first.register, entry(Hand(), name="firmware-2")
+    one = replace(good.key(house.firmware.public_key.fingerprint), successor=other.fingerprint)
+    for back in ("", one.fingerprint):
+        entries = {e.fingerprint: e for e in (*good.entries, one, replace(other, successor=back))}
+        made = [entries[key] for key in sorted(entries)]
+        if not back:
+            register.first(made, 2, NOW)
+            continue
+        with pytest.raises(CellwardError) as error:
+            register.first(made, 2, NOW)
+        assert error.value.found == "a circle"

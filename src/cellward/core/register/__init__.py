@@ -8,7 +8,6 @@ from cellward.core.register.chain import MAX_CHAIN, MAX_FILE, Step, check_succes
 from cellward.core.register.changes import (
     added,
     first,
-    retired,
     revoked,
     rotated,
     with_root,
@@ -46,7 +45,6 @@ __all__ = [
     "check_succession",
     "decode",
     "first",
-    "retired",
     "revoked",
     "rotated",
     "split",

@@ -65,13 +65,6 @@ def rotated(
     return _next(before, [replace(old, status=status, successor=new.fingerprint), new], issued)
 
 
-def retired(before: Document, fingerprint: str, at: datetime, issued: datetime) -> Register:
-    """A key that is no longer wanted, without a successor."""
-    old = before.register.key(fingerprint)
-    _require_active(old)
-    return _next(before, [replace(old, status=Status(State.RETIRED, at))], issued)
-
-
 def revoked(
     before: Document,
     fingerprint: str,
@@ -123,8 +116,7 @@ def with_root(
     ]
     for entry in roots:
         if entry.fingerprint in known and entry.fingerprint not in before.register.root.keys:
-            _require_active(before.register.key(entry.fingerprint))
-            added(before, [entry], issued)  # known under another purpose: refused
+            added(before, [entry], issued)  # out of use, or of another purpose: refused
     new = [entry for entry in roots if entry.fingerprint not in known]
     return _next(before, [*gone, *new, *others], issued, threshold)
 
