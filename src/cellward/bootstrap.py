@@ -570,8 +570,11 @@ def wrap_for(home: Home, sha256: str, serial: str) -> None:
 
 def repositories(home: Home, held: "SqliteRegistry") -> "Repositories":
     """What the devices' listener serves from. Raises metadata.missing before `repo init`."""
+    from cellward.core.attestedtime import attestation
     from cellward.server.device_api import Repositories
+    from cellward.sign.documents import sign_document
 
+    time = role_signer(home, Role.TIME)
     found = Repositories(
         registry=held,
         director=director(home, held),
@@ -579,6 +582,7 @@ def repositories(home: Home, held: "SqliteRegistry") -> "Repositories":
         image_metadata=DirectoryStore(home.image_repository),
         artefacts=DirectoryStore(home.artefacts),
         measured=measured(home),
+        attest=lambda nonce, at: sign_document(attestation(nonce, at), time).encode(),
     )
     found.images.timestamp()
     found.director.roots.newest()

@@ -16,7 +16,7 @@ from cellward import bootstrap
 from cellward.core import strictjson
 from cellward.core.errors import CellwardError, Code, FormatRefused, Refused
 from cellward.core.metadata import MAX_FACTORY_SIZE, Factory, Repository, Role, decode_factory
-from cellward.device import identity
+from cellward.device import clock, identity
 from cellward.device.agent import Agent, Cycle
 from cellward.device.memory import Device, Memory, ModuleEntry
 from cellward.device.update import Watch
@@ -290,10 +290,11 @@ def _remembered(memory: Memory) -> dict[str, Any]:
     enrolled, factory = memory.device(), memory.factory()
     me = identity.load(memory.store, enrolled.vehicle, factory.device_ca)
     trusted = {r: memory.trusted(r, factory) for r in Repository}
-    results = memory.results()
+    results, attested = memory.results(), clock.latest(memory, factory.time_keys)
     return {
         "vehicle": enrolled.vehicle,
         "certificate": {"key": me.public_key.fingerprint, "not_after": strictjson.format_time(me.not_after)},
+        "attested_time": attested and strictjson.format_time(attested),
         "trusted": {str(r): {str(role): t.version(role) for role in Role} for r, t in trusted.items()},
         "modules": [
             {
@@ -312,6 +313,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     certificate = facts["certificate"]
     yield f"vehicle      {facts['vehicle']}"
     yield f"certificate  key {certificate['key'][:16]} until {certificate['not_after']}"
+    yield f"time         {facts['attested_time'] or 'never attested yet'}"
     for repository, versions in facts["trusted"].items():
         yield f"{repository:<12} " + ", ".join(f"{role} {version}" for role, version in versions.items())
     for module in facts["modules"]:

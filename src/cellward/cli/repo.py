@@ -241,6 +241,7 @@ def factory(
         image_urls=_https(urls),
         enrol_urls=_https(enrol_urls),
         release_keys=tuple(read_key(path) for path in release_keys),
+        time_keys=(bootstrap.role_signer(home, Role.TIME).public_key,),
     )
     bootstrap.write_file(output, encode_factory(made))
     click.echo(f"wrote {output}")

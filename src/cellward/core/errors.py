@@ -84,6 +84,10 @@ class Code(StrEnum):
     METADATA_EXPIRED = "metadata.expired"
     METADATA_HASH = "metadata.hash"
     METADATA_MISSING = "metadata.missing"
+    # secure time
+    TIME_MISSING = "time.missing"
+    TIME_NONCE = "time.nonce"
+    TIME_ROLLBACK = "time.rollback"
     # signed documents: key register, release, approval, calibration
     DOCUMENT_KIND = "document.kind"
     DOCUMENT_SIGNATURE = "document.signature"

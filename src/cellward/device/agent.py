@@ -10,7 +10,7 @@ from cellward.core.errors import CellwardError, Code, ModuleRefused, PolicyRefus
 from cellward.core.metadata import Assignment, Factory, Repository
 from cellward.core.slots import Lifecycle, Stage
 from cellward.core.trust import Order, TrustedRepository
-from cellward.device import inventory, report, safety, verify
+from cellward.device import clock, inventory, report, safety, verify
 from cellward.device.fetch import Fetcher
 from cellward.device.link import UpdateLink, awake
 from cellward.device.memory import Device, Memory, ModuleEntry
@@ -70,7 +70,8 @@ class Agent:
         )
 
     def cycle(self, now: datetime) -> Cycle:
-        """Steps 1 to 10, with `now` fixed for all of them. What was refused is reported and returned.
+        """Steps 1 to 10. `now` is the controller's own clock, which counts where the factory data name no
+        time keys; the time is fixed for all steps. What was refused is reported and returned.
 
         Raises only what makes remembering impossible (storage.*).
         """
@@ -82,6 +83,7 @@ class Agent:
             try:
                 hints = self._report(looked, now)  # 1
                 told = self._memory.results()
+                now = self._time(now)
                 self._follow(looked, hints, now, tally)  # 2 to 9
                 self._memory.set_results({self._device.vehicle: None})
             except CellwardError as error:
@@ -90,6 +92,11 @@ class Agent:
             if told is not None and told != self._memory.results():
                 looked = self._tell(modules, now, tally)  # 10
         return Cycle(_versions(looked), tuple(tally.updated), tally.first)
+
+    def _time(self, now: datetime) -> datetime:
+        """Uptane 5.4.4.2, step 2: no step behind this one asks the controller's own clock."""
+        keys = self._factory.time_keys
+        return clock.ask(self._memory, self._server, keys) if keys else now
 
     # --- 1 and 10: the report ----------------------------------------------------------------
 

@@ -7,6 +7,7 @@
     identity/…                      key and certificate                     (device.identity)
     trust/REPOSITORY/ROLE.json      trusted metadata, verified again on load
     counter.json                    the last manifest counter used
+    clock.json                      the last attested time, and whose it was
     results.json                    how the last attempt of each ECU ended
     attempt/SERIAL.json             an installation under way
     rejected/SERIAL.json            what fell back: not tried again until another order comes
@@ -16,6 +17,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from cellward.core import strictjson
 from cellward.core.errors import Code, FormatRefused, Unavailable
@@ -150,6 +152,15 @@ class Memory:
         counter = 1 if fields is None else fields.integer("counter") + 1
         self._write("counter.json", {"counter": counter})
         return counter
+
+    def attested(self) -> tuple[datetime, str] | None:
+        """The last attested time, and a hash of the keys that were trusted for it. A bad block is refused:
+        who could damage it could set the clock back."""
+        fields = self._fields("clock.json")
+        return None if fields is None else (fields.time("time"), fields.text("keys", SHA256_HEX))
+
+    def set_attested(self, at: datetime, keys: str) -> None:
+        self._write("clock.json", {"time": strictjson.format_time(at), "keys": keys})
 
     def results(self) -> dict[str, Result]:
         fields = self._note("results.json")

@@ -25,6 +25,9 @@ Signed = TypeVar("Signed", EcuReport, Manifest)
 ATTACKS: dict[Code, str] = {
     Code.SERVER_SLOW: "slow retrieval",
     Code.METADATA_EXPIRED: "freeze",
+    Code.TIME_MISSING: "freeze",
+    Code.TIME_NONCE: "freeze",
+    Code.TIME_ROLLBACK: "freeze",
     Code.METADATA_TOO_LARGE: "endless data",
     Code.METADATA_VERSION: "rollback",
     Code.METADATA_HASH: "mix and match",

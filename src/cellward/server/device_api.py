@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from cellward.core import attestedtime
 from cellward.core.errors import CellwardError, FormatRefused
 from cellward.core.metadata import MAX_MANIFEST_SIZE, Role, file_name, parse_file_name
 from cellward.ports.registry import Certificate, Registry, Vehicle
@@ -28,6 +29,7 @@ from cellward.server.requests import Peer, peer_of, read_body
 RENEWAL_SECONDS = 1.0
 logger = logging.getLogger("cellward.server")
 Clock = Callable[[], datetime]
+AttestTime = Callable[[bytes, datetime], bytes]  # a signed answer to this nonce
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Repositories:
     image_metadata: Store
     artefacts: RangedStore
     measured: Measured
+    attest: AttestTime
 
 
 class DeviceApi:
@@ -53,6 +56,7 @@ class DeviceApi:
     def app(self) -> Starlette:
         return application(
             Route("/v1/report", self.report, methods=["POST"]),
+            Route("/v1/time", self.time, methods=["POST"]),
             Route("/v1/director/{name}", self.director, methods=["GET"]),
             Route("/v1/image/{name}", self.image, methods=["GET"]),
             Route("/v1/artefacts/{hardware}/{file}", self.artefact, methods=["GET"]),
@@ -61,6 +65,11 @@ class DeviceApi:
     async def report(self, request: Request) -> Response:
         body = await read_body(request, MAX_MANIFEST_SIZE)
         return JSONResponse(await self._lane.run(self._report, peer_of(request), body))
+
+    async def time(self, request: Request) -> Response:
+        body = await read_body(request, attestedtime.MAX_SIZE)
+        data = await self._lane.run(self._attest_time, peer_of(request), body)
+        return Response(data, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
     async def director(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -97,6 +106,11 @@ class DeviceApi:
         issue = self._it.director.current(vehicle, now)
         root = self._it.director.roots.newest().signed.version
         return {"director": {"root": root, "timestamp": issue.version}, "image": self._image_versions(now)}
+
+    def _attest_time(self, peer: Peer, body: bytes) -> bytes:
+        self._authenticate(peer)
+        nonce = attestedtime.decode_request(body)
+        return self._it.attest(nonce, self._clock())
 
     def _director_file(self, peer: Peer, name: str) -> bytes | None:
         _, vehicle = self._vehicle(peer)

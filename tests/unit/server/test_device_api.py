@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from cellward.core.attestedtime import attestation, encode_request, verify
 from cellward.core.errors import Code
 from cellward.core.metadata import parse_timestamp
 from cellward.rollout.measured import Measured
@@ -14,6 +15,7 @@ from cellward.rollout.orders import order
 from cellward.server.device_api import DeviceApi, Repositories
 from cellward.server.lane import Lane
 from cellward.server.requests import Peer
+from cellward.sign.documents import sign_document
 from tests.fakes.store import MemoryStore
 from tests.support.asgi import Client
 from tests.support.maker import NOW, Hand, Maker, enrol, manifest, signed_image
@@ -26,7 +28,7 @@ class World:
 
     def __init__(self) -> None:
         self.maker = Maker().init()
-        self.hand = Hand()
+        self.hand, self.time = Hand(), Hand()
         self.now = NOW
         enrol(self.maker.registry, key=self.hand.public_key)
         enrol(self.maker.registry, "PACK-2", ecus=(), serial="6f")
@@ -39,6 +41,7 @@ class World:
             self.maker.metadata,
             self.maker.artefacts,
             Measured(lambda serial: None, MemoryStore(), lambda installed: None),
+            lambda nonce, at: sign_document(attestation(nonce, at), self.time).encode(),
         )
         self.client = Client(DeviceApi(repositories, self.lane, self.clock).app(), PEER)
 
@@ -60,6 +63,16 @@ def test_a_report_is_kept_and_answered_with_hints(world: World) -> None:
     last = world.maker.registry.last_report("PACK-1")
     assert last is not None
     assert (last.counter, last.received) == (1, NOW)
+
+
+def test_the_time_in_answer_to_a_nonce(world: World) -> None:
+    got = world.client.post("/v1/time", encode_request(bytes(32)))
+    assert (got.status_code, got.headers["cache-control"]) == (200, "no-store")
+    assert verify(got.content, [world.time.public_key], bytes(32)) == NOW
+    for body in (b"", b'{"nonce":"00"}', encode_request(bytes(32))[:-1] + b',"at":1}'):
+        assert world.client.post("/v1/time", body).status_code == 400
+    world.maker.registry.revoke("PACK-1")
+    assert world.client.post("/v1/time", encode_request(bytes(32))).status_code == 403
 
 
 def test_hints_follow_an_order(world: World) -> None:

@@ -26,7 +26,8 @@ MAPPING = [{"paths": ["*"], "repositories": [str(Repository.DIRECTOR), str(Repos
 class Factory:
     """`server_ca`, `device_ca`: PEM certificates; `director_root`, `image_root`: signed root files;
     `firmware_keys`: whose images the modules boot; `director_urls`, `image_urls`, `enrol_urls`: https;
-    `release_keys`: where there are some, only what they have released is installed.
+    `release_keys`: where there are some, only what they have released is installed;
+    `time_keys`: where there are some, only what one of them attests is the time.
     """
 
     server_ca: bytes
@@ -38,6 +39,7 @@ class Factory:
     image_urls: tuple[str, ...]
     enrol_urls: tuple[str, ...] = ()
     release_keys: tuple[PublicKey, ...] = ()
+    time_keys: tuple[PublicKey, ...] = ()
 
     def root(self, repository: Repository) -> bytes:
         return self.director_root if repository is Repository.DIRECTOR else self.image_root
@@ -46,7 +48,7 @@ class Factory:
 def encode_factory(factory: Factory) -> bytes:
     """Readable JSON. Raises FormatRefused for what `decode_factory` would refuse, TrustRefused
     (key.published) for keys that no device should be given."""
-    for key in (*factory.firmware_keys, *factory.release_keys):
+    for key in (*factory.firmware_keys, *factory.release_keys, *factory.time_keys):
         key.unpublished("factory data")
     tree: dict[str, object] = {
         "server_ca": factory.server_ca.decode("ascii"),
@@ -64,8 +66,9 @@ def encode_factory(factory: Factory) -> bytes:
     }
     if factory.enrol_urls:
         tree["enrolment"] = list(factory.enrol_urls)
-    if factory.release_keys:
-        tree["release_keys"] = [key.pem().decode("ascii") for key in factory.release_keys]
+    for name, keys in (("release_keys", factory.release_keys), ("time_keys", factory.time_keys)):
+        if keys:
+            tree[name] = [key.pem().decode("ascii") for key in keys]
     data = json.dumps(tree, indent=1, sort_keys=True).encode("ascii") + b"\n"
     decode_factory(data)
     return data
@@ -91,6 +94,7 @@ def decode_factory(data: bytes) -> Factory:
         image_urls=image_urls,
         enrol_urls=fields.texts("enrolment", _URL, MAX_URLS) if "enrolment" in fields else (),
         release_keys=_keys(fields, "release_keys") if "release_keys" in fields else (),
+        time_keys=_keys(fields, "time_keys") if "time_keys" in fields else (),
     )
     fields.finish()
     return factory
