@@ -79,7 +79,7 @@ def test_an_edited_payload_is_refused_before_its_signature_counts(
     except FormatRefused as error:
         assert "\n" not in str(error)
         return
-    assert found.to_sign(keys(ECDSA)).payload
+    assert releases.to_sign(found, keys(ECDSA)).payload
 
 
 @given(st.binary(max_size=300) | JSON.map(lambda tree: json.dumps(tree).encode()))

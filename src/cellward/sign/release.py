@@ -17,7 +17,7 @@ def sign_release(release: Release, signers: Sequence[Signer]) -> bytes:
 
     Raises PolicyRefused (release.keys), FormatRefused (metadata.format), Unavailable (token.*).
     """
-    made = release.to_sign(signer.public_key for signer in signers)
+    made = releases.to_sign(release, (signer.public_key for signer in signers))
     for signer in signers:
         made = sign_document(made, signer)
     data = made.encode()
