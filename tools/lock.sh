@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Writes requirements/*.txt from pyproject.toml: every package with its version and hashes, no addresses.
-# run.txt is the core; module.txt, lab.txt, build.txt and dev.txt add to it; lock.txt is the tool for this script.
+# run.txt is the core; module.txt, tpm.txt, build.txt, lab.txt and dev.txt add to it; tpm-build.txt is what
+# tpm2-pytss is built with, lock.txt the tool for this script.
 # Pins that still fit are kept; `make lock UPGRADE=1` takes the newest releases instead.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -36,10 +37,13 @@ adding_to() { # FILES...: arguments that hold a file to the versions of these an
 compile run.txt pyproject.toml
 mapfile -t without < <(adding_to run.txt)
 compile module.txt "${without[@]}" --extra module pyproject.toml
+compile tpm.txt "${without[@]}" --extra tpm pyproject.toml
+mapfile -t without < <(adding_to run.txt tpm.txt)
+compile tpm-build.txt "${without[@]}" --group pyproject.toml:tpm-build
 compile build.txt "${without[@]}" --group pyproject.toml:build
 mapfile -t without < <(adding_to run.txt module.txt)
 compile lab.txt "${without[@]}" --extra lab pyproject.toml
-mapfile -t without < <(adding_to run.txt module.txt build.txt lab.txt)
+mapfile -t without < <(adding_to run.txt module.txt tpm.txt build.txt lab.txt)
 compile dev.txt "${without[@]}" --group pyproject.toml:dev
 compile lock.txt --group pyproject.toml:lock
 

@@ -93,16 +93,41 @@ environment() {
 python_packages() {
   local files=("${locks[@]/#/requirements/}") hash
   files=("${files[@]/%/.txt}")
-  hash=$(digest "${files[@]}")
+  hash=$(digest "${files[@]}" requirements/tpm.txt)
   ! stamped "$want" "$hash" || return 0
   # Wheels only: a source build would fetch build tools that no hash vouches for. No dependencies: the
   # locks have them all, and pip would ask for the newest release of one that is wanted with an extra.
   step "Python packages (${locks[*]}, by hash)" \
     pip install --quiet --no-deps --only-binary :all: --require-hashes "${files[@]/#/--requirement=}"
+  tpm_wheel
+  step 'Python packages of the TPM' pip install --quiet --no-deps --no-index "$tpm_wheels"/*.whl
   step 'Python packages fit each other' pip check
   stamp "$want" "$hash"
   # What the tests need holds what the demo needs.
-  [ "$want" = demo ] || stamp demo "$(digest requirements/{run,module,build}.txt)"
+  [ "$want" = demo ] || stamp demo "$(digest requirements/{run,module,build,tpm}.txt)"
+}
+
+# tpm2-pytss is the one package without a wheel. It is built once, from the locked source with locked build
+# tools (in a folder of their own, without isolation), and kept under what it was built from and for.
+tpm_wheel() {
+  local key
+  key=$({ cat requirements/{run,tpm,tpm-build}.txt; "$venv/bin/python" -VV; uname -m
+    pkg-config --modversion tss2-esys; } | sha256sum | cut -c1-16)
+  tpm_wheels=.cache/tpm/$key
+  [ ! -e "$tpm_wheels/complete" ] || return 0
+  step 'TPM library (tpm2-pytss, from source)' build_tpm_wheel
+}
+
+build_tpm_wheel() {
+  rm -rf .cache/tpm
+  mkdir -p .cache/tpm/tools "$tpm_wheels"
+  pip install --quiet --no-deps --only-binary :all: --require-hashes --target .cache/tpm/tools \
+    --requirement requirements/tpm-build.txt
+  # -O0: it is glue around a C library, and half of its build would be optimising.
+  CFLAGS=-O0 PYTHONPATH=$PWD/.cache/tpm/tools pip wheel --quiet --no-deps --no-build-isolation \
+    --require-hashes --wheel-dir "$tpm_wheels" --requirement requirements/tpm.txt
+  rm -rf .cache/tpm/tools
+  touch "$tpm_wheels/complete"
 }
 
 cellward_itself() {
