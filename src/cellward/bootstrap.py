@@ -1,6 +1,7 @@
 """Composition root: the one place that knows which adapter stands behind which port."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from cellward.ports.signer import KeyStore, Role, Signer
 from cellward.ports.token_uri import TokenUri
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from cellward.adapters.pkcs11 import Token
     from cellward.adapters.registration import RegistrationFile
     from cellward.adapters.sql import SqliteRegistry
+    from cellward.adapters.tpm2 import EmbeddedTpm
     from cellward.core.ceremony import Ceremony
     from cellward.core.image import Version
     from cellward.core.keys import Algorithm, KeyStage, PublicKey
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from cellward.core.slots import Region
     from cellward.ports.checkout import Checkout
     from cellward.ports.signinglog import SigningLog
+    from cellward.ports.tpm import Tpm
     from cellward.ports.verifier import DeviceVerifier
     from cellward.publish.director import Director
     from cellward.publish.gate import Gate
@@ -80,6 +83,8 @@ __all__ = [
     "signer",
     "signing_log",
     "tools",
+    "tpm",
+    "tpm_authorities",
     "transport",
     "wrap_for",
     "write_file",
@@ -362,6 +367,47 @@ def device_lock(state: Path) -> "AbstractContextManager[None]":
     from cellward.adapters.lock import file_lock
 
     return file_lock(state / "lock", patience=5.0)
+
+
+def tpm(state: Path) -> "AbstractContextManager[Tpm]":
+    """The pack controller's TPM: the one that CELLWARD_TPM names (`device:/dev/tpmrm0`), or else an embedded
+    one in the state directory, which has power for as long as this lasts. Raises Unavailable (tpm.*)."""
+    named = os.environ.get("CELLWARD_TPM")
+    if not named:
+        return _embedded_tpm(state).running()
+    with _tpm_library():
+        from cellward.adapters.tpm2 import Tpm2
+
+    return Tpm2(named)
+
+
+def tpm_authorities(state: Path) -> bytes:
+    """Certificates, PEM, of who certified the embedded TPM: they stand for a manufacturer's."""
+    return _embedded_tpm(state).authorities()
+
+
+def _embedded_tpm(state: Path) -> "EmbeddedTpm":
+    from cellward.adapters.lock import file_lock
+
+    with _tpm_library():
+        from cellward.adapters.tpm2 import EmbeddedTpm
+
+    folder = state / "tpm"
+    return EmbeddedTpm(folder, lambda: file_lock(folder / "lock", patience=5.0))
+
+
+@contextmanager
+def _tpm_library() -> "Iterator[None]":
+    try:
+        yield
+    except ImportError as error:
+        raise Unavailable(
+            Code.TPM_ABSENT,
+            "TPM",
+            expected="the optional package tpm2-pytss and its C libraries",
+            found=f"{error}",
+            advice="install cellward[tpm]; it is built against libtss2-dev",
+        ) from error
 
 
 def transport(

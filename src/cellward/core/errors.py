@@ -76,6 +76,16 @@ class Code(StrEnum):
     TOKEN_URI = "token.uri"
     TOKEN_FAILED = "token.failed"
     TOKEN_DAMAGED = "token.damaged"
+    # the pack controller's TPM
+    TPM_ABSENT = "tpm.absent"
+    TPM_BUSY = "tpm.busy"
+    TPM_LOCKOUT = "tpm.lockout"
+    TPM_FAILED = "tpm.failed"
+    TPM_MISSING = "tpm.missing"
+    TPM_EXISTS = "tpm.exists"
+    TPM_AUTHORISATION = "tpm.authorisation"
+    TPM_POLICY = "tpm.policy"
+    TPM_BLOB = "tpm.blob"
     # metadata and trust (Uptane)
     METADATA_FORMAT = "metadata.format"
     METADATA_TOO_LARGE = "metadata.too_large"
