@@ -1,0 +1,425 @@
+"""Every Tpm keeps the promises of ports/tpm.py: swtpm through tpm2-pytss, and the fake."""
+
+import secrets
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+
+from cellward.core.errors import CellwardError, Code, FormatRefused, Refused, TrustRefused, Unavailable
+from cellward.core.keys import PublicKey
+from cellward.core.tpm import pcr
+from cellward.core.tpm.credential import Credential, make_credential
+from cellward.core.tpm.keys import (
+    AttestationKey,
+    attestation_key,
+    endorsement_key,
+    external_key,
+    identity_key,
+)
+from cellward.core.tpm.numbers import Comparison, Hierarchy
+from cellward.core.tpm.policy import ApprovedPolicy, Policy, approval_digest
+from cellward.core.tpm.public import Public, decode_public, name_of
+from cellward.core.tpm.quote import verify_quote
+from cellward.core.wire import be32
+from cellward.ports.tpm import (
+    MAX_SEALED,
+    ApprovalStep,
+    CounterStep,
+    KeyName,
+    PcrStep,
+    PolicyStep,
+    SealedBlob,
+    Tpm,
+    counter_area,
+)
+from tests.support.packtpm import Device, MemoryDevice, copy, make
+
+DIGEST, OTHER = bytes(range(32)), b"\x5a" * 32
+NONCE = bytes(range(1, 33))
+INDEX, SECOND, FUSE = 0x01800100, 0x01800101, 0x01400100
+SECRET = b"the vault's key, thirty-two byte"
+REFERENCE = b"vault"
+VENDOR = ec.generate_private_key(ec.SECP256R1())
+APPROVER = PublicKey.from_cryptography(VENDOR.public_key())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("made") / "tpm")
+
+
+@pytest.fixture(params=["swtpm", "memory"])
+def device(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Device]:
+    found: Device
+    if request.param == "swtpm":
+        found = copy(request.getfixturevalue("made"), tmp_path / "tpm")
+    else:
+        found = MemoryDevice()
+    yield found
+    found.off()
+
+
+@pytest.fixture
+def tpm(device: Device) -> Tpm:
+    return device.tpm
+
+
+def refused(kind: type[CellwardError], code: Code) -> "pytest.RaisesExc[CellwardError]":
+    return pytest.raises(kind, check=lambda error: error.code is code)
+
+
+# --- endorsement, identity and attestation ---
+
+
+def endorsement(tpm: Tpm) -> Public:
+    certificate = x509.load_der_x509_certificate(tpm.ek_certificate())
+    return endorsement_key(tpm.ek_public(), certificate.public_key())  # type: ignore[arg-type]
+
+
+def attesting(tpm: Tpm) -> AttestationKey:
+    area = tpm.key(KeyName.ATTESTATION) or tpm.create_key(KeyName.ATTESTATION)
+    return attestation_key(area, be32(Hierarchy.ENDORSEMENT))
+
+
+def test_the_certified_key_is_in_the_default_template(tpm: Tpm) -> None:
+    endorsement(tpm)
+
+
+def test_a_key_is_made_once_and_stays(device: Device) -> None:
+    for name in KeyName:
+        assert device.tpm.key(name) is None
+        area = device.tpm.create_key(name)
+        with refused(Refused, Code.TPM_EXISTS):
+            device.tpm.create_key(name)
+        assert device.tpm.key(name) == area
+        device.restart()
+        assert device.tpm.key(name) == area
+
+
+def test_the_keys_are_what_a_server_believes(tpm: Tpm) -> None:
+    identity_key(tpm.create_key(KeyName.IDENTITY))
+    attesting(tpm)
+
+
+@pytest.mark.parametrize("name", KeyName)
+def test_a_key_that_was_removed_does_not_come_back(tpm: Tpm, name: KeyName) -> None:
+    first = tpm.create_key(name)
+    tpm.remove_key(name)
+    tpm.remove_key(name)
+    assert tpm.key(name) is None
+    assert decode_public(tpm.create_key(name)).unique != decode_public(first).unique
+
+
+def test_the_identity_signs(tpm: Tpm) -> None:
+    key = identity_key(tpm.create_key(KeyName.IDENTITY)).key
+    key.verify(DIGEST, tpm.sign(DIGEST), code=Code.ATTEST_SIGNATURE, subject="test")
+
+
+def test_nothing_is_signed_without_a_key(tpm: Tpm) -> None:
+    with refused(Unavailable, Code.TPM_MISSING):
+        tpm.sign(DIGEST)
+    with refused(Unavailable, Code.TPM_MISSING):
+        tpm.quote(NONCE, [8])
+
+
+@pytest.mark.parametrize("name", KeyName)
+def test_a_credential_opens_for_the_key_it_was_made_for(tpm: Tpm, name: KeyName) -> None:
+    areas = {each: tpm.create_key(each) for each in KeyName}
+    made = make_credential(endorsement(tpm), name_of(areas[name]), SECRET, secrets.token_bytes)
+    assert tpm.activate_credential(name, made) == SECRET
+    for other in KeyName:
+        if other is not name:
+            with refused(TrustRefused, Code.TPM_BLOB):
+                tpm.activate_credential(other, made)
+
+
+def test_an_altered_credential_opens_nothing(tpm: Tpm) -> None:
+    name = attesting(tpm).name
+    made = make_credential(endorsement(tpm), name, SECRET, secrets.token_bytes)
+    for at in range(2, len(made.blob), 7):
+        changed = made.blob[:at] + bytes([made.blob[at] ^ 1]) + made.blob[at + 1 :]
+        with pytest.raises(TrustRefused):
+            tpm.activate_credential(KeyName.ATTESTATION, Credential(changed, made.encrypted_seed))
+    seed = made.encrypted_seed[:-1] + bytes([made.encrypted_seed[-1] ^ 1])
+    for wrong in (Credential(made.blob, seed), Credential(made.blob[:-1], seed), Credential(b"", b"")):
+        with pytest.raises(Refused):
+            tpm.activate_credential(KeyName.ATTESTATION, wrong)
+    assert tpm.activate_credential(KeyName.ATTESTATION, made) == SECRET
+
+
+def test_a_credential_for_another_tpm_opens_nothing(tpm: Tpm) -> None:
+    other = MemoryDevice().tpm
+    made = make_credential(endorsement(other), attesting(tpm).name, SECRET, secrets.token_bytes)
+    with refused(TrustRefused, Code.TPM_BLOB):
+        tpm.activate_credential(KeyName.ATTESTATION, made)
+
+
+# --- measurements ---
+
+
+def test_a_pcr_is_extended_and_starts_anew(device: Device) -> None:
+    assert device.tpm.pcr_read([8]).values == {8: pcr.RESET_VALUE}
+    device.tpm.pcr_extend(8, DIGEST)
+    device.tpm.pcr_extend(8, OTHER)
+    expected = pcr.extend(pcr.extend(pcr.RESET_VALUE, DIGEST), OTHER)
+    assert device.tpm.pcr_read([8, 9]).values == {8: expected, 9: pcr.RESET_VALUE}
+    device.restart()
+    assert device.tpm.pcr_read([8]).values == {8: pcr.RESET_VALUE}
+
+
+def test_all_pcrs_are_read(tpm: Tpm) -> None:
+    tpm.pcr_extend(15, DIGEST)
+    found = tpm.pcr_read(range(24))
+    assert found.selection == tuple(range(24))
+    assert found.values[15] == pcr.extend(pcr.RESET_VALUE, DIGEST)
+    assert found.values[17] == b"\xff" * 32
+
+
+def test_a_quote_says_what_the_pcrs_hold(tpm: Tpm) -> None:
+    key = attesting(tpm)
+    tpm.pcr_extend(9, DIGEST)
+    quoted = tpm.quote(NONCE, [9, 8])
+    found = verify_quote(quoted.attest, quoted.signature, key, NONCE, tpm.pcr_read([8, 9]))
+    assert found.resets == tpm.clock().resets
+    tpm.pcr_extend(9, DIGEST)
+    with refused(TrustRefused, Code.ATTEST_PCR):
+        verify_quote(quoted.attest, quoted.signature, key, NONCE, tpm.pcr_read([8, 9]))
+
+
+def test_the_clock_counts_resets(device: Device) -> None:
+    before = device.tpm.clock()
+    device.restart()
+    assert device.tpm.clock().resets == before.resets + 1
+
+
+# --- counters and fixed data ---
+
+
+def test_a_counter_is_made_once_and_counts(device: Device) -> None:
+    first = device.tpm.define_counter(INDEX)
+    assert device.tpm.define_counter(INDEX) == first
+    for _ in range(3):
+        device.tpm.increment(INDEX)
+    assert device.tpm.counter(INDEX) == first + 3
+    device.restart()
+    assert device.tpm.counter(INDEX) == device.tpm.define_counter(INDEX) == first + 3
+    device.cut()
+    assert device.tpm.counter(INDEX) == first + 3
+
+
+def test_a_removed_counter_comes_back_above_its_old_value(tpm: Tpm) -> None:
+    tpm.define_counter(INDEX)
+    for _ in range(5):
+        tpm.increment(INDEX)
+    before = tpm.counter(INDEX)
+    tpm.remove_counter(INDEX)
+    tpm.remove_counter(INDEX)
+    for use in (tpm.counter, tpm.increment):
+        with refused(Unavailable, Code.TPM_MISSING):
+            use(INDEX)
+    assert tpm.define_counter(INDEX) > before
+
+
+def test_counters_count_by_themselves(tpm: Tpm) -> None:
+    first, second = tpm.define_counter(INDEX), tpm.define_counter(SECOND)
+    tpm.increment(SECOND)
+    assert (tpm.counter(INDEX), tpm.counter(SECOND)) == (first, second + 1)
+
+
+def test_fixed_data_stays(device: Device) -> None:
+    with refused(Unavailable, Code.TPM_MISSING):
+        device.tpm.fixed(FUSE)
+    device.tpm.fix(FUSE, b"pack 1")
+    device.tpm.fix(FUSE, b"pack 1")
+    for other in (b"pack 2", b"pack 10"):
+        with refused(Refused, Code.TPM_EXISTS):
+            device.tpm.fix(FUSE, other)
+    device.tpm.clear()
+    device.restart()
+    assert device.tpm.fixed(FUSE) == b"pack 1"
+
+
+def test_a_counter_is_no_fuse(tpm: Tpm) -> None:
+    tpm.fix(FUSE, DIGEST[:8])
+    with refused(Refused, Code.TPM_EXISTS):
+        tpm.define_counter(FUSE)
+    tpm.define_counter(INDEX)
+    with refused(Refused, Code.TPM_EXISTS):
+        tpm.fix(INDEX, DIGEST[:8])
+    with refused(Unavailable, Code.TPM_MISSING):
+        tpm.fixed(INDEX)
+
+
+# --- sealing ---
+
+
+def approve(policy: Policy, reference: bytes = REFERENCE) -> ApprovedPolicy:
+    signature = VENDOR.sign(approval_digest(policy, reference), ec.ECDSA(Prehashed(hashes.SHA256())))
+    return ApprovedPolicy(policy.digest, signature)
+
+
+def release(measured: bytes, version: int) -> list[PolicyStep]:
+    """What a release ships: opens while this firmware is measured and no newer one was committed to."""
+    values = pcr.PcrValues({8: pcr.extend(pcr.RESET_VALUE, measured)})
+    policy = Policy().pcr(values).counter(counter_area(INDEX), Comparison.UNSIGNED_LE, version)
+    return [
+        PcrStep((8,)),
+        CounterStep(INDEX, Comparison.UNSIGNED_LE, version),
+        ApprovalStep(APPROVER, approve(policy), REFERENCE),
+    ]
+
+
+def sealed(tpm: Tpm) -> SealedBlob:
+    return tpm.seal(SECRET, Policy.authorize(external_key(APPROVER).name, REFERENCE).digest)
+
+
+def test_sealed_data_survives_an_update_and_no_rollback(device: Device) -> None:
+    version = device.tpm.define_counter(INDEX)
+    old, new = release(DIGEST, version), release(OTHER, version + 1)
+    blob = sealed(device.tpm)
+    device.tpm.pcr_extend(8, DIGEST)
+    assert device.tpm.unseal(blob, old) == SECRET
+    device.restart()
+    device.tpm.pcr_extend(8, OTHER)
+    assert device.tpm.unseal(blob, new) == SECRET, "on trial"
+    device.tpm.increment(INDEX)
+    assert device.tpm.unseal(blob, new) == SECRET, "committed"
+    device.restart()
+    device.tpm.pcr_extend(8, DIGEST)
+    with refused(TrustRefused, Code.TPM_POLICY):
+        device.tpm.unseal(blob, old)
+
+
+def test_what_was_not_measured_unseals_nothing(tpm: Tpm) -> None:
+    steps, blob = release(DIGEST, tpm.define_counter(INDEX)), sealed(tpm)
+    with refused(TrustRefused, Code.TPM_POLICY):
+        tpm.unseal(blob, steps)
+    tpm.pcr_extend(8, DIGEST)
+    assert tpm.unseal(blob, steps) == SECRET
+    tpm.pcr_extend(8, OTHER)
+    with refused(TrustRefused, Code.TPM_POLICY):
+        tpm.unseal(blob, steps)
+
+
+def test_a_policy_is_the_vendor_s_to_approve(tpm: Tpm) -> None:
+    tpm.pcr_extend(8, DIGEST)
+    blob, good = sealed(tpm), release(DIGEST, tpm.define_counter(INDEX))
+    approval = good[-1]
+    assert isinstance(approval, ApprovalStep)
+    stranger = ec.generate_private_key(ec.SECP256R1())
+    forged = stranger.sign(DIGEST, ec.ECDSA(Prehashed(hashes.SHA256())))
+    wrong: list[list[PolicyStep]] = [
+        [],
+        good[:-1],
+        [good[-1]],
+        [good[1], good[0], good[2]],
+        [*good[:2], ApprovalStep(APPROVER, approval.approved, b"other")],
+        [*good[:2], ApprovalStep(APPROVER, ApprovedPolicy(approval.approved.digest, forged), REFERENCE)],
+        [*good[:2], ApprovalStep(PublicKey.from_cryptography(stranger.public_key()), approval.approved)],
+    ]
+    for steps in wrong * 3:  # more often than there are slots: each failure leaves the TPM as it was
+        with refused(TrustRefused, Code.TPM_POLICY):
+            tpm.unseal(blob, steps)
+    assert tpm.unseal(blob, good) == SECRET
+
+
+def test_a_policy_needs_its_counter(tpm: Tpm) -> None:
+    blob = sealed(tpm)
+    tpm.pcr_extend(8, DIGEST)
+    with refused(Unavailable, Code.TPM_MISSING):
+        tpm.unseal(blob, release(DIGEST, 1))
+
+
+def test_an_altered_blob_is_refused(tpm: Tpm) -> None:
+    tpm.pcr_extend(8, DIGEST)
+    blob, steps = sealed(tpm), release(DIGEST, tpm.define_counter(INDEX))
+    for at in range(0, len(blob.data), 5):
+        changed = blob.data[:at] + bytes([blob.data[at] ^ 0x80]) + blob.data[at + 1 :]
+        with pytest.raises(Refused):
+            tpm.unseal(SealedBlob(changed), steps)
+    for cut in (b"", blob.data[:-1], blob.data + b"\0"):
+        with pytest.raises(FormatRefused):
+            tpm.unseal(SealedBlob(cut), steps)
+    assert tpm.unseal(blob, steps) == SECRET
+
+
+def test_only_so_much_is_sealed(tpm: Tpm) -> None:
+    policy = Policy().pcr(tpm.pcr_read([8])).digest
+    for size in (1, MAX_SEALED):
+        assert tpm.unseal(tpm.seal(bytes(size), policy), [PcrStep((8,))]) == bytes(size)
+    for size in (0, MAX_SEALED + 1):
+        with refused(FormatRefused, Code.TPM_BLOB):
+            tpm.seal(bytes(size), policy)
+
+
+# --- the TPM as a whole ---
+
+
+def test_random_bytes_are_as_many_as_asked_for(tpm: Tpm) -> None:
+    for count in (0, 1, 32, 33, 200):
+        assert len(tpm.random(count)) == count
+    assert tpm.random(32) != tpm.random(32)
+
+
+def test_clear_destroys_what_is_the_owner_s(tpm: Tpm) -> None:
+    """And leaves what is the manufacturer's, and the counters' height."""
+    tpm.pcr_extend(8, DIGEST)
+    version, endorsed = tpm.define_counter(INDEX), tpm.ek_public()
+    blob, steps = sealed(tpm), release(DIGEST, version)
+    for name in KeyName:
+        tpm.create_key(name)
+    tpm.set_lockout_auth(SECRET)
+    tpm.clear(SECRET)
+    assert [tpm.key(name) for name in KeyName] == [None, None]
+    for use in (lambda: tpm.sign(DIGEST), lambda: tpm.counter(INDEX)):
+        with refused(Unavailable, Code.TPM_MISSING):
+            use()
+    assert tpm.define_counter(INDEX) > version
+    with pytest.raises(TrustRefused):
+        tpm.unseal(blob, steps)
+    assert tpm.ek_public() == endorsed
+    tpm.clear()  # without an authorisation again
+
+
+def test_a_wrong_authorisation_clears_nothing(tpm: Tpm) -> None:
+    tpm.set_lockout_auth(SECRET)
+    area = tpm.create_key(KeyName.IDENTITY)
+    with refused(Refused, Code.TPM_AUTHORISATION):
+        tpm.clear(b"guessed")
+    with refused(Unavailable, Code.TPM_LOCKOUT):
+        tpm.clear(SECRET)
+    assert tpm.key(KeyName.IDENTITY) == area
+    assert len(tpm.sign(DIGEST)) > 60
+
+
+def test_threads_take_turns(tpm: Tpm) -> None:
+    tpm.create_key(KeyName.IDENTITY)
+    first, failures = tpm.define_counter(INDEX), []
+
+    def work() -> None:
+        try:
+            for _ in range(10):
+                tpm.sign(DIGEST)
+                tpm.increment(INDEX)
+        except CellwardError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert tpm.counter(INDEX) == first + 40
+
+
+def test_it_says_what_it_is(tpm: Tpm) -> None:
+    found = tpm.facts()
+    assert found.manufacturer
+    assert (found.failed_tries, found.locked_out) == (0, False)
