@@ -54,14 +54,14 @@ class SwtpmDevice:
 
 class MemoryDevice:
     def __init__(self) -> None:
-        self.tpm: MemoryTpm = MemoryTpm()
+        self._memory = MemoryTpm()
+        self.tpm: Tpm = self._memory
 
     def restart(self) -> None:
-        self.tpm.shutdown()
         self.cut()
 
     def cut(self) -> None:
-        self.tpm.start()
+        self._memory.start()
 
     def off(self) -> None:
         return
