@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cellward import bootstrap
+from cellward.bootstrap import gates
 from cellward.cli.lint import example_profile
 from cellward.config import Home
 from cellward.core.errors import Code, FormatRefused, Unavailable
@@ -22,7 +23,7 @@ from tests.support.maker import Keys
 @pytest.fixture
 def keys(monkeypatch: pytest.MonkeyPatch) -> Keys:
     keys = Keys()
-    monkeypatch.setattr(bootstrap, "firmware_keys", lambda _home: (keys("firmware").public_key,))
+    monkeypatch.setattr(gates, "firmware_keys", lambda _home: (keys("firmware").public_key,))
     return keys
 
 
