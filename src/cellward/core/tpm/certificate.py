@@ -79,7 +79,7 @@ def verify_certificate(
         raise _untrusted("a configured manufacturer", "none is configured")
     certificate = load_certificate(leaf)
     between = [load_certificate(der, "intermediate certificate") for der in intermediates]
-    builder = PolicyBuilder().store(Store(list(roots))).time(now).max_chain_depth(MAX_INTERMEDIATES)
+    builder = PolicyBuilder().store(Store(list(roots))).time(now)
     verifier = builder.extension_policies(
         ca_policy=_issuers(), ee_policy=_endorsement()
     ).build_client_verifier()
@@ -93,9 +93,10 @@ def verify_certificate(
 
 
 def _issuers() -> ExtensionPolicy:
+    """That the constraints say CA, and allow as many below, cryptography looks at by itself."""
     return (
         ExtensionPolicy.permit_all()
-        .require_present(x509.BasicConstraints, Criticality.CRITICAL, _issues)
+        .require_present(x509.BasicConstraints, Criticality.CRITICAL, None)
         .require_present(x509.KeyUsage, Criticality.AGNOSTIC, _signs_certificates)
     )
 
@@ -111,11 +112,6 @@ def _endorsement() -> ExtensionPolicy:
 
 
 # What cryptography calls with an extension; a ValueError becomes its VerificationError.
-
-
-def _issues(_: Policy, __: x509.Certificate, constraints: x509.BasicConstraints) -> None:
-    if not constraints.ca:
-        raise ValueError("an issuer that is no authority")
 
 
 def _signs_certificates(_: Policy, __: x509.Certificate, usage: x509.KeyUsage) -> None:

@@ -68,7 +68,7 @@ def attestation_key(area: bytes, parent: bytes) -> AttestationKey:
 
 def _signing_key(area: bytes, wanted: ObjectAttributes, subject: str) -> Public:
     public = decode_public(area)
-    if public.kind is not Alg.ECC or public.scheme is not Scheme.ECDSA_SHA256:
+    if public.scheme is not Scheme.ECDSA_SHA256:  # which only an ECC key can have
         raise TrustRefused(
             Code.ATTEST_KEY,
             subject,

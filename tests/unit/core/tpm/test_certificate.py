@@ -11,6 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from cellward.core.errors import Code, FormatRefused, Refused, TrustRefused
 from cellward.core.tpm.certificate import (
     MAX_INTERMEDIATES,
+    MAX_SIZE,
     EndorsementCertificate,
     load_certificate,
     verify_certificate,
@@ -30,6 +31,9 @@ from tests.support.manufacturer import (
     tpm_facts,
     usage,
 )
+
+TWO_OIDS = (x509.ObjectIdentifier("1.2.3"), x509.ObjectIdentifier("1.2.4"))
+OTHER_NAME = x509.SubjectAlternativeName([x509.OtherName(TWO_OIDS[0], b"\x05\x00")])
 
 
 def verified(
@@ -87,6 +91,7 @@ def test_times() -> None:
     [
         {x509.BasicConstraints: (None, False)},
         {x509.BasicConstraints: (x509.BasicConstraints(ca=False, path_length=None), True)},
+        {x509.BasicConstraints: (x509.BasicConstraints(ca=True, path_length=None), False)},
         {x509.KeyUsage: (None, False)},
         {x509.KeyUsage: (usage(digital_signature=True), True)},
     ],
@@ -142,6 +147,37 @@ def test_what_is_no_certificate(data: bytes) -> None:
     assert refusal.value.code is Code.ATTEST_CERTIFICATE
     with pytest.raises(FormatRefused):
         verify_certificate(der(ROOT.endorse()), [data], [ROOT_CERTIFICATE], NOW)
+
+
+ODD = {
+    "a version that there is not": (der(ROOT.endorse()), b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x7b"),
+    "an extension twice": (
+        der(ROOT.endorse(x={oid: (x509.UnrecognizedExtension(oid, b""), False) for oid in TWO_OIDS})),
+        b"\x06\x02\x2a\x04",
+        b"\x06\x02\x2a\x03",
+    ),
+    "an X.400 address": (
+        der(ROOT.endorse(x={x509.SubjectAlternativeName: (OTHER_NAME, False)})),
+        b"\xa0\x08\x06\x02\x2a\x03",
+        b"\xa3\x08\x06\x02\x2a\x03",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_what_the_library_has_an_exception_of_its_own_for(what: str) -> None:
+    data, old, new = ODD[what]
+    assert data.count(old) == 1
+    with pytest.raises(FormatRefused) as refusal:
+        load_certificate(data.replace(old, new))
+    assert refusal.value.code is Code.ATTEST_CERTIFICATE
+
+
+def test_a_certificate_that_is_too_long() -> None:
+    padding = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3"), bytes(MAX_SIZE))
+    with pytest.raises(FormatRefused) as refusal:
+        verified(ROOT.endorse(x={x509.UnrecognizedExtension: (padding, False)}))
+    assert refusal.value.code is Code.ATTEST_CERTIFICATE
 
 
 def test_a_pile_of_intermediates() -> None:

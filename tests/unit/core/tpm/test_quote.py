@@ -15,8 +15,6 @@ from cellward.core.tpm.quote import Quote, decode_quote, decode_signature, verif
 from cellward.core.wire import be16, be32, be_sized
 from tests.support.attested import KEY, NONCE, VALUES, attested, encoded, signed
 
-BITS = "0000 0b03 0003 00"
-
 
 def verified(data: bytes) -> Quote:
     return verify_quote(data, signed(data), KEY, NONCE, VALUES)
@@ -81,6 +79,9 @@ def test_steps_2_to_6(change: dict[str, Any], code: Code) -> None:
         {"safe": b"\2"},
         {"safe": b"\xff"},
         {"selection": be32(0)},
+        {"selection": be32(0) + pcr.encode_selection((8, 9))[4:]},
+        {"selection": be32(2) + pcr.encode_selection((8, 9))[4:]},
+        {"selection": pcr.encode_selection((8, 9)).replace(b"\x03\x00\x03", b"\x02\x00\x03")},
         {"selection": be32(2) + 2 * pcr.encode_selection((8, 9))[4:]},
         {"selection": pcr.encode_selection((8, 9)).replace(b"\x00\x0b", b"\x00\x04")},
         {"selection": be32(1) + be16(Alg.SHA256) + b"\x04\x00\x03\x00\x00"},
