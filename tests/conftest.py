@@ -16,3 +16,11 @@ settings.load_profile("cellward")
 def revision_of_the_run(record_testsuite_property: Callable[[str, object], None]) -> None:
     """Into the JUnit XML: results of another revision are no evidence of this one."""
     record_testsuite_property("revision", bootstrap.checkout(Path(__file__).parents[1]).revision())
+
+
+@pytest.fixture(scope="session")
+def made_tpm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An embedded TPM that was never started: for tests.support.packtpm.copy."""
+    from tests.support.packtpm import make
+
+    return make(tmp_path_factory.mktemp("made") / "tpm")

@@ -38,7 +38,7 @@ from cellward.ports.tpm import (
     Tpm,
     counter_area,
 )
-from tests.support.packtpm import Device, MemoryDevice, copy, make
+from tests.support.packtpm import Device, MemoryDevice, copy
 
 DIGEST, OTHER = bytes(range(32)), b"\x5a" * 32
 NONCE = bytes(range(1, 33))
@@ -49,16 +49,11 @@ VENDOR = ec.generate_private_key(ec.SECP256R1())
 APPROVER = PublicKey.from_cryptography(VENDOR.public_key())
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("made") / "tpm")
-
-
 @pytest.fixture(params=["swtpm", "memory"])
 def device(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Device]:
     found: Device
     if request.param == "swtpm":
-        found = copy(request.getfixturevalue("made"), tmp_path / "tpm")
+        found = copy(request.getfixturevalue("made_tpm"), tmp_path / "tpm")
     else:
         found = MemoryDevice()
     yield found

@@ -7,11 +7,11 @@ after a failure all of them are looked up again.
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
-from cellward.adapters.tpm2.refusals import refusal
+from cellward.adapters.tpm2.refusals import otherwise
 from cellward.adapters.tpm2.vendor import (
     ESAPI,
     ESYS_TR,
@@ -64,12 +64,12 @@ class Connection:
             if self._esys is None:
                 raise Unavailable(Code.TPM_ABSENT, subject, expected="an open TPM", found="a closed one")
             try:
-                yield self._esys
-            except TSS2_Exception as error:
+                with otherwise(Code.TPM_FAILED, subject):
+                    yield self._esys
+            except CellwardError as error:
                 self.forget()
-                raise refusal(error, subject) from error
-            except CellwardError:
-                self.forget()
+                if error.code is Code.TPM_ABSENT:  # nobody knows any more where an answer belongs
+                    self.close()
                 raise
 
     def persistent(self, esys: ESAPI, handle: int) -> int:
@@ -100,8 +100,11 @@ def transient(esys: ESAPI, handle: int) -> Iterator[int]:
     """An object in one of the slots, or a session, for as long as this lasts."""
     try:
         yield handle
-    finally:
-        esys.flush_context(handle)
+    except BaseException:
+        with suppress(TSS2_Exception):  # what went wrong first is what counts
+            esys.flush_context(handle)
+        raise
+    esys.flush_context(handle)
 
 
 @contextmanager

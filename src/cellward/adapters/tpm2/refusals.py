@@ -56,7 +56,7 @@ def refusal(error: TSS2_Exception, subject: str, other: Code = Code.TPM_FAILED) 
     """In our words; the code's own text is what was found. `other`: for codes without a word."""
     layer = error.rc & _LAYER
     if layer in _TPM:
-        code = _CODES.get(error.error, other)
+        code = _CODES.get(error.error & ~_LAYER, other)
     elif layer == _TRANSPORT:
         code = Code.TPM_ABSENT
     else:

@@ -81,8 +81,8 @@ class EmbeddedTpm:
         new = self.folder / "new"
         try:
             shutil.rmtree(new, ignore_errors=True)
-            for part in ("nv", "ca"):
-                (new / part).mkdir(mode=0o700, parents=True)
+            for folder in (new, new / "nv", new / "ca"):
+                folder.mkdir(mode=0o700, parents=True)
             for name, text in _CONFIGURATION.items():
                 (new / name).write_text(text.format(tool=_program("swtpm_localca")), encoding="utf-8")
             self._run_setup(new)
@@ -163,13 +163,14 @@ class Running:
 
 
 def _run(state: Path) -> Running:
+    """As a character device: `swtpm socket` goes on for ever when its client dies in the middle of a command,
+    and keeps the state."""
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
             [
-                *(_program("swtpm"), "socket", "--tpm2", "--tpmstate", "dir=.,mode=0600"),
-                *("--server", f"type=tcp,fd={theirs.fileno()}"),  # packets come from it directly
-                *("--flags", "not-need-init,startup-clear"),
+                *(_program("swtpm"), "chardev", "--tpm2", "--tpmstate", "dir=.,mode=0600"),
+                *("--fd", str(theirs.fileno()), "--flags", "startup-clear"),
             ],
             cwd=state,
             pass_fds=[theirs.fileno()],
