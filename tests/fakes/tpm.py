@@ -21,6 +21,8 @@ from cellward.core.tpm.policy import Policy
 from cellward.core.tpm.public import Public, Scheme, qualified_name
 from cellward.core.wire import BigEndianReader, be32, be_sized
 from cellward.ports.tpm import (
+    MAX_AUTHORISATION,
+    MAX_FIXED,
     MAX_NONCE,
     MAX_SEALED,
     ApprovalStep,
@@ -33,6 +35,9 @@ from cellward.ports.tpm import (
     TpmFacts,
     TpmQuote,
     counter_area,
+    of_digest,
+    of_size,
+    pcrs,
 )
 from tests.support.attested import attested, signed
 from tests.support.manufacturer import ROOT, der
@@ -89,6 +94,7 @@ class MemoryTpm:
         self._keys.pop(name, None)
 
     def sign(self, digest: bytes) -> bytes:
+        of_digest("digest", digest)
         private, _ = self._held(KeyName.IDENTITY)
         return private.sign(digest, ec.ECDSA(Prehashed(hashes.SHA256())))
 
@@ -115,13 +121,14 @@ class MemoryTpm:
     # --- TpmMeasurements ---
 
     def pcr_extend(self, index: int, digest: bytes) -> None:
-        self._pcrs[index] = pcr.extend(self._pcrs[index], digest)
+        pcrs([index])
+        self._pcrs[index] = pcr.extend(self._pcrs[index], of_digest("digest", digest))
 
     def pcr_read(self, selection: Sequence[int]) -> PcrValues:
-        return PcrValues({index: self._pcrs[index] for index in selection})
+        return PcrValues({index: self._pcrs[index] for index in pcrs(selection)})
 
     def quote(self, nonce: bytes, selection: Sequence[int]) -> TpmQuote:
-        assert 1 <= len(nonce) <= MAX_NONCE
+        of_size("nonce", nonce, 1, MAX_NONCE)
         private, area = self._held(KeyName.ATTESTATION)
         values = self.pcr_read(selection)
         data = attested(
@@ -157,6 +164,7 @@ class MemoryTpm:
         self._counters.pop(index, None)
 
     def fix(self, index: int, data: bytes) -> None:
+        of_size("fixed data", data, 1, MAX_FIXED)
         if index in self._counters or self._fixed.get(index, data) != data:
             raise Refused(Code.TPM_EXISTS, f"{index:#x}")
         self._fixed[index] = data
@@ -169,8 +177,8 @@ class MemoryTpm:
     # --- TpmSealing ---
 
     def seal(self, data: bytes, policy: bytes) -> SealedBlob:
-        if not 1 <= len(data) <= MAX_SEALED:
-            raise FormatRefused(Code.TPM_BLOB, "sealed data")
+        of_size("sealed data", data, 1, MAX_SEALED)
+        of_digest("policy", policy)
         blob = be_sized(secrets.token_bytes(120)) + be_sized(secrets.token_bytes(78))
         self._sealed[blob] = data, policy
         return SealedBlob(blob)
@@ -218,6 +226,7 @@ class MemoryTpm:
         return Clock(time.monotonic_ns() // 1_000_000, self._resets, 0, safe=True)
 
     def set_lockout_auth(self, new: bytes, current: bytes = b"") -> None:
+        of_size("lockout authorisation", new, 0, MAX_AUTHORISATION)
         self._authorise(current)
         self._lockout_auth = new
 
@@ -232,6 +241,7 @@ class MemoryTpm:
         return
 
     def _authorise(self, lockout_auth: bytes) -> None:
+        of_size("lockout authorisation", lockout_auth, 0, MAX_AUTHORISATION)
         if self._locked_out:
             raise Unavailable(Code.TPM_LOCKOUT, "lockout authorisation")
         if lockout_auth != self._lockout_auth:

@@ -6,8 +6,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+import pytest
+
 from cellward.adapters.lock import file_lock
 from cellward.adapters.tpm2.swtpm import EmbeddedTpm, Running
+from cellward.core.errors import CellwardError, Code
 from cellward.ports.tpm import Tpm
 from tests.fakes.tpm import MemoryTpm
 
@@ -77,6 +80,10 @@ def copy(made: Path, folder: Path) -> SwtpmDevice:
     """The same TPM once more: its seeds, and with them its endorsement key, are those of the copied one."""
     shutil.copytree(made, folder)
     return SwtpmDevice(folder)
+
+
+def refused(kind: type[CellwardError], code: Code) -> "pytest.RaisesExc[CellwardError]":
+    return pytest.raises(kind, check=lambda error: error.code is code)
 
 
 def _lock(folder: Path) -> Callable[[], AbstractContextManager[None]]:

@@ -19,6 +19,7 @@ class Tpm:
 
     def __init__(self, folder: Path, tcti: str) -> None:
         self.folder = folder
+        self.tcti = tcti
         self._environment = {**os.environ, "TPM2TOOLS_TCTI": tcti, "TSS2_LOG": "all+none"}
 
     def run(self, tool: str, *arguments: str) -> str:
@@ -59,10 +60,11 @@ class Tpm:
 
 
 @contextmanager
-def running_swtpm(folder: Path) -> Iterator[Tpm]:
-    """A new TPM, started; without an endorsement certificate."""
-    state = folder / "state"
-    state.mkdir()
+def running_swtpm(folder: Path, state: Path | None = None) -> Iterator[Tpm]:
+    """A TPM with this state, or a new one without an endorsement certificate, started."""
+    if state is None:
+        state = folder / "state"
+        state.mkdir()
     port = _free_pair()
     process = subprocess.Popen(
         [

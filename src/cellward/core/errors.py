@@ -86,6 +86,7 @@ class Code(StrEnum):
     TPM_AUTHORISATION = "tpm.authorisation"
     TPM_POLICY = "tpm.policy"
     TPM_BLOB = "tpm.blob"
+    TPM_INPUT = "tpm.input"
     # metadata and trust (Uptane)
     METADATA_FORMAT = "metadata.format"
     METADATA_TOO_LARGE = "metadata.too_large"

@@ -2,8 +2,9 @@
 
 Bytes are as the TCG's TPM 2.0 Library has them (docs/formats/attestation.md), hashes are SHA-256. Every
 method raises Unavailable (tpm.absent, tpm.busy, tpm.lockout, tpm.failed) when the TPM does not answer or
-cannot, and is safe to call from any thread. Nothing here has an authorisation value of its own or counts
-as a failed try when the power goes: dictionary-attack protection must not lock a battery's own keys away.
+cannot, FormatRefused (tpm.input) for arguments of a size that is none, and is safe to call from any thread.
+Nothing here has an authorisation value of its own or counts as a failed try when the power goes:
+dictionary-attack protection must not lock a battery's own keys away.
 """
 
 from collections.abc import Sequence
@@ -11,15 +12,18 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from cellward.core.errors import Code, FormatRefused
 from cellward.core.keys import PublicKey
 from cellward.core.tpm.credential import Credential
-from cellward.core.tpm.numbers import Comparison, NvAttributes, NvType
-from cellward.core.tpm.pcr import PcrValues
+from cellward.core.tpm.numbers import DIGEST_SIZE, Comparison, NvAttributes, NvType
+from cellward.core.tpm.pcr import COUNT, PcrValues
 from cellward.core.tpm.policy import COUNTER_SIZE, ApprovedPolicy
 from cellward.core.tpm.public import NvPublic
 
 MAX_SEALED = 128
-MAX_NONCE = 32
+MAX_NONCE = 32  # of a quote, and of an approval's reference
+MAX_AUTHORISATION = 32
+MAX_FIXED = 512
 
 _Nv = NvAttributes
 _COUNTER = _Nv.AUTHREAD | _Nv.AUTHWRITE | _Nv.OWNERREAD | _Nv.NO_DA
@@ -36,6 +40,29 @@ def fixed_area(index: int, size: int) -> NvPublic:
     """Of data that was fixed: written, locked, and to be deleted only by a policy that nothing satisfies."""
     locked = _FIXED | _Nv.WRITTEN | _Nv.WRITELOCKED
     return NvPublic(index, NvType.ORDINARY, locked, size, _NO_POLICY_HAS)
+
+
+def of_size(what: str, data: bytes, least: int, most: int) -> bytes:
+    """Raises FormatRefused (tpm.input): a TPM would fill up, or refuse in words of its own."""
+    if not least <= len(data) <= most:
+        raise _input(what, f"{least} to {most} bytes" if least != most else f"{most} bytes", f"{len(data)}")
+    return data
+
+
+def of_digest(what: str, data: bytes) -> bytes:
+    return of_size(what, data, DIGEST_SIZE, DIGEST_SIZE)
+
+
+def pcrs(selection: Sequence[int]) -> tuple[int, ...]:
+    """Sorted, each once. Raises FormatRefused (tpm.input) for none, or no such PCR."""
+    found = tuple(sorted(set(selection)))
+    if not found or found[0] < 0 or found[-1] >= COUNT:
+        raise _input("PCR selection", f"some of 0 to {COUNT - 1}", f"{list(found)}")
+    return found
+
+
+def _input(what: str, expected: str, found: str) -> FormatRefused:
+    return FormatRefused(Code.TPM_INPUT, what, expected=expected, found=found)
 
 
 class KeyName(Enum):
@@ -76,9 +103,12 @@ class TpmQuote:
 
 @dataclass(frozen=True)
 class PcrStep:
-    """TPM2_PolicyPCR: these PCRs as they are now."""
+    """TPM2_PolicyPCR: these PCRs as they are now. All steps raise FormatRefused (tpm.input)."""
 
     selection: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        pcrs(self.selection)
 
 
 @dataclass(frozen=True)
@@ -89,6 +119,10 @@ class CounterStep:
     comparison: Comparison
     value: int
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.value < 1 << 8 * COUNTER_SIZE:
+            raise _input("counter", f"a number of {COUNTER_SIZE} bytes", f"{self.value}")
+
 
 @dataclass(frozen=True)
 class ApprovalStep:
@@ -97,6 +131,9 @@ class ApprovalStep:
     approver: PublicKey
     approved: ApprovedPolicy
     reference: bytes = b""
+
+    def __post_init__(self) -> None:
+        of_size("approval's reference", self.reference, 0, MAX_NONCE)
 
 
 PolicyStep = PcrStep | CounterStep | ApprovalStep
@@ -193,7 +230,7 @@ class TpmCounters(Protocol):
 
 class TpmSealing(Protocol):
     def seal(self, data: bytes, policy: bytes) -> SealedBlob:
-        """1 to 128 bytes, for sessions with this policy digest. Raises FormatRefused (tpm.blob)."""
+        """1 to 128 bytes, for sessions with this policy digest."""
         ...
 
     def unseal(self, blob: SealedBlob, steps: Sequence[PolicyStep]) -> bytes:

@@ -26,7 +26,7 @@ from cellward.core.errors import CellwardError, Code, Refused, TrustRefused, Una
 from cellward.core.tpm.certificate import verify_certificate
 from cellward.core.tpm.policy import Policy
 from cellward.ports.tpm import KeyName, PcrStep, SealedBlob
-from tests.support.packtpm import SwtpmDevice, copy
+from tests.support.packtpm import SwtpmDevice, copy, refused
 
 INDEX = 0x01800100
 DIGEST = bytes(range(32))
@@ -61,10 +61,6 @@ def packets(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return seen
 
 
-def unavailable(code: Code) -> "pytest.RaisesExc[Unavailable]":
-    return pytest.raises(Unavailable, check=lambda error: error.code is code)
-
-
 # --- one owner, and what happens when it goes ---
 
 
@@ -73,7 +69,7 @@ def test_a_second_owner_waits_outside(made_tpm: Path, tmp_path: Path) -> None:
     embedded.off()
     with embedded.embedded.running() as tpm:
         first = tpm.define_counter(INDEX)
-        with unavailable(Code.TPM_BUSY), embedded.embedded.running():
+        with refused(Unavailable, Code.TPM_BUSY), embedded.embedded.running():
             pytest.fail("two at once")
         tpm.increment(INDEX)
         assert tpm.counter(INDEX) == first + 1
@@ -88,7 +84,7 @@ def test_it_is_shut_down_in_order_and_ends_with_its_owner(
         assert len(_swtpms(tmp_path / "tpm")) == 1
     assert packets[-2] == bytes.fromhex("8001 0000000c 00000145 0000"), "TPM2_Shutdown(CLEAR)"
     assert not _swtpms(tmp_path / "tpm")
-    with unavailable(Code.TPM_ABSENT):
+    with refused(Unavailable, Code.TPM_ABSENT):
         tpm.clock()
 
 
@@ -163,10 +159,10 @@ def test_any_folder_will_do(made_tpm: Path, tmp_path: Path) -> None:
 
 def test_without_swtpm_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with unavailable(Code.TPM_ABSENT), bootstrap.tpm(tmp_path):
+    with refused(Unavailable, Code.TPM_ABSENT), bootstrap.tpm(tmp_path):
         pytest.fail("no swtpm")
     assert not (tmp_path / "tpm" / "made").exists()
-    with unavailable(Code.TPM_ABSENT):
+    with refused(Unavailable, Code.TPM_ABSENT):
         bootstrap.tpm_authorities(tmp_path)
 
 
@@ -176,7 +172,7 @@ def test_damaged_state_is_refused_and_left_alone(made_tpm: Path, tmp_path: Path)
     state = next((tmp_path / "tpm" / "made" / "nv").glob("*.permall"))
     state.write_bytes(bytes(len(state.read_bytes())))
     start = time.monotonic()
-    with unavailable(Code.TPM_FAILED), bootstrap.tpm(tmp_path):
+    with refused(Unavailable, Code.TPM_FAILED), bootstrap.tpm(tmp_path):
         pytest.fail("damaged")
     assert time.monotonic() - start < 2
     assert not state.read_bytes().strip(b"\0")
@@ -192,7 +188,7 @@ def test_a_tpm_that_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tcti: str
 ) -> None:
     monkeypatch.setenv("CELLWARD_TPM", tcti)
-    with unavailable(Code.TPM_ABSENT), bootstrap.tpm(tmp_path) as tpm:
+    with refused(Unavailable, Code.TPM_ABSENT), bootstrap.tpm(tmp_path) as tpm:
         tpm.clock()
     assert capfd.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())
@@ -212,7 +208,7 @@ def test_a_tpm_that_goes_away_is_absent(device: SwtpmDevice, capfd: pytest.Captu
     device.tpm.create_key(KeyName.IDENTITY)
     device.running.process.kill()
     for _ in range(3):
-        with unavailable(Code.TPM_ABSENT):
+        with refused(Unavailable, Code.TPM_ABSENT):
             device.tpm.sign(DIGEST)
     assert capfd.readouterr() == ("", "")
 

@@ -35,7 +35,7 @@ from cellward.core.tpm.keys import ATTESTS, IDENTIFIES, EndorsementPublicKey, en
 from cellward.core.tpm.numbers import Alg, ObjectAttributes
 from cellward.core.tpm.public import COORDINATE_SIZE, Public, Scheme
 from cellward.core.wire import BigEndianReader, be16, be_sized
-from cellward.ports.tpm import KeyName
+from cellward.ports.tpm import KeyName, of_digest
 
 # EK Credential Profile 2.5, 2.2.1.4: where the certificates of the default templates are, the smaller first.
 EK_CERTIFICATES = (0x01C0000A, 0x01C00002)
@@ -96,6 +96,7 @@ class Keys(Connection):
                 self._kept.pop(PLACES[name], None)
 
     def sign(self, digest: bytes) -> bytes:
+        of_digest("digest", digest)
         with self.command("identity key") as esys:
             key = self.persistent(esys, PLACES[KeyName.IDENTITY])
             signature = esys.sign(key, digest, _NO_SCHEME, _NO_TICKET)
@@ -104,7 +105,9 @@ class Keys(Connection):
     def activate_credential(self, name: KeyName, credential: Credential) -> bytes:
         template = self._endorsement()
         subject = f"credential for the {name.value} key"
-        blob, seed = _arguments(credential)
+        with otherwise(Code.TPM_BLOB, subject):
+            blob = unmarshalled(TPM2B_ID_OBJECT, credential.blob, subject)
+            seed = unmarshalled(TPM2B_ENCRYPTED_SECRET, credential.encrypted_seed, subject)
         with self.command(subject) as esys:
             key = self.persistent(esys, PLACES[name])
             with self._endorsing(esys, template) as endorsing, session(esys, TPM2_SE.POLICY) as policy:
@@ -148,6 +151,14 @@ def der_signature(signature: TPMT_SIGNATURE) -> bytes:
     return encode_dss_signature(r, s)
 
 
+def unmarshalled(kind: Any, data: bytes, what: str) -> Any:
+    """A structure and nothing behind it. Raises FormatRefused (wire.*), TSS2_Exception."""
+    reader = BigEndianReader(data, what)
+    reader.sized()
+    reader.finish()
+    return kind.unmarshal(data)[0]
+
+
 def tpm_signature(der: bytes) -> TPMT_SIGNATURE:
     """The inverse. Raises FormatRefused (key.format) for no DER of two such numbers."""
     if not canonical_signature(der):
@@ -170,14 +181,3 @@ def _certified(certificate: bytes) -> EndorsementPublicKey:
     if isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
         return key
     raise Refused(Code.TPM_FAILED, "endorsement certificate", expected="RSA or ECC", found=type(key).__name__)
-
-
-def _arguments(credential: Credential) -> tuple[Any, Any]:
-    """Raises FormatRefused (wire.*) for what are no TPM2Bs."""
-    reader = BigEndianReader(credential.blob, "credential")
-    blob = reader.sized()
-    reader.finish()
-    reader = BigEndianReader(credential.encrypted_seed, "credential")
-    seed = reader.sized()
-    reader.finish()
-    return TPM2B_ID_OBJECT(credential=blob), TPM2B_ENCRYPTED_SECRET(secret=seed)

@@ -11,7 +11,7 @@ from cellward.core.errors import Code, Refused, Unavailable
 from cellward.core.tpm.numbers import NvAttributes
 from cellward.core.tpm.policy import COUNTER_SIZE
 from cellward.core.tpm.public import NvPublic
-from cellward.ports.tpm import counter_area, fixed_area
+from cellward.ports.tpm import MAX_FIXED, counter_area, fixed_area, of_size
 
 _CHUNK = 512
 _NONE = NvAttributes(0)
@@ -45,7 +45,7 @@ class Counters(Connection):
                 esys.nv_undefine_space(self._kept.pop(index), ESYS_TR.OWNER)
 
     def fix(self, index: int, data: bytes) -> None:
-        area = fixed_area(index, len(data))
+        area = fixed_area(index, len(of_size("fixed data", data, 1, MAX_FIXED)))
         with self.command(_subject(area)) as esys:
             if not self.exists(esys, index):
                 esys.nv_define_space(None, _definition(area), ESYS_TR.PLATFORM)

@@ -19,13 +19,22 @@ from cellward.adapters.tpm2.vendor import (
     TPMS_SENSITIVE_CREATE,
     TPMT_PUBLIC,
 )
-from cellward.core.errors import Code, FormatRefused, Refused
+from cellward.core.errors import Code, Refused
 from cellward.core.tpm.keys import CONFINED, external_key
 from cellward.core.tpm.numbers import Alg, ObjectAttributes
 from cellward.core.tpm.policy import COUNTER_SIZE, Policy, approval_digest
 from cellward.core.tpm.public import COORDINATE_SIZE, Public, Symmetric
 from cellward.core.wire import BigEndianReader, be16, be32, be_sized
-from cellward.ports.tpm import MAX_SEALED, ApprovalStep, CounterStep, PcrStep, PolicyStep, SealedBlob
+from cellward.ports.tpm import (
+    MAX_SEALED,
+    ApprovalStep,
+    CounterStep,
+    PcrStep,
+    PolicyStep,
+    SealedBlob,
+    of_digest,
+    of_size,
+)
 
 STORAGE_ROOT = 0x81000001
 _WHAT = "sealed data"
@@ -43,10 +52,8 @@ class Sealing(Connection):
     """ports.tpm.TpmSealing. What is sealed and unsealed crosses the bus encrypted."""
 
     def seal(self, data: bytes, policy: bytes) -> SealedBlob:
-        if not 1 <= len(data) <= MAX_SEALED:
-            raise FormatRefused(
-                Code.TPM_BLOB, _WHAT, expected=f"1 to {MAX_SEALED} bytes", found=f"{len(data)}"
-            )
+        of_size(_WHAT, data, 1, MAX_SEALED)
+        of_digest("policy", policy)
         sensitive = TPM2B_SENSITIVE_CREATE(TPMS_SENSITIVE_CREATE(data=data))
         with self.command(_WHAT) as esys:
             root = self._storage_root(esys)
@@ -63,7 +70,7 @@ class Sealing(Connection):
             root = self._storage_root(esys)
             with otherwise(Code.TPM_BLOB, _WHAT):
                 area = TPM2B_PUBLIC(publicArea=TPMT_PUBLIC.unmarshal(public)[0])
-                loaded = esys.load(root, TPM2B_PRIVATE(buffer=private), area)
+                loaded = esys.load(root, TPM2B_PRIVATE.unmarshal(be_sized(private))[0], area)
             with transient(esys, loaded), session(esys, TPM2_SE.POLICY, root) as policy:
                 for step in steps:
                     self._take(esys, policy, step)

@@ -8,7 +8,7 @@ from cellward.adapters.tpm2.measurements import Measurements
 from cellward.adapters.tpm2.nvram import Counters
 from cellward.adapters.tpm2.sealing import Sealing
 from cellward.adapters.tpm2.vendor import ESAPI, ESYS_TR, TPM2_CAP, TPM2_PT, TPM2_SU
-from cellward.ports.tpm import Clock, TpmFacts
+from cellward.ports.tpm import MAX_AUTHORISATION, Clock, TpmFacts, of_size
 
 _FIXED = 0x100
 _VARIABLE = 0x200
@@ -46,11 +46,14 @@ class Tpm2(Keys, Measurements, Counters, Sealing, Connection):
             return Clock(int(info.clock), int(info.resetCount), int(info.restartCount), bool(info.safe))
 
     def set_lockout_auth(self, new: bytes, current: bytes = b"") -> None:
+        for each in (new, current):
+            of_size("lockout authorisation", each, 0, MAX_AUTHORISATION)
         with self.command("lockout authorisation") as esys:
             esys.tr_set_auth(ESYS_TR.LOCKOUT, current)
             esys.hierarchy_change_auth(ESYS_TR.LOCKOUT, new)
 
     def clear(self, lockout_auth: bytes = b"") -> None:
+        of_size("lockout authorisation", lockout_auth, 0, MAX_AUTHORISATION)
         with self.command("owner hierarchy") as esys:
             esys.tr_set_auth(ESYS_TR.LOCKOUT, lockout_auth)
             esys.clear(ESYS_TR.LOCKOUT)
