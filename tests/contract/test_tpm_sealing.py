@@ -26,7 +26,7 @@ from cellward.ports.tpm import (
     Tpm,
     counter_area,
 )
-from tests.support.packtpm import Device, refused
+from tests.support.packtpm import Device, MemoryDevice, refused
 
 DIGEST, OTHER = bytes(range(32)), b"\x5a" * 32
 NONCE = bytes(range(1, 33))
@@ -125,6 +125,19 @@ def test_an_altered_blob_is_refused(tpm: Tpm) -> None:
         with pytest.raises(FormatRefused):
             tpm.unseal(SealedBlob(cut), steps)
     assert tpm.unseal(blob, steps) == SECRET
+
+
+def test_a_blob_of_another_tpm_is_refused(device: Device) -> None:
+    """After a clear, the same TPM is another one too: its storage root is new."""
+    tpm = device.tpm
+    policy = Policy().pcr(tpm.pcr_read([8])).digest
+    other = MemoryDevice().tpm.seal(SECRET, policy)
+    ours = tpm.seal(SECRET, policy)
+    with refused(TrustRefused, Code.TPM_BLOB):
+        tpm.unseal(other, [PcrStep((8,))])
+    tpm.clear()
+    with refused(TrustRefused, Code.TPM_BLOB):
+        tpm.unseal(ours, [PcrStep((8,))])
 
 
 def test_only_so_much_is_sealed(tpm: Tpm) -> None:
