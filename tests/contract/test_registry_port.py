@@ -13,7 +13,18 @@ from cellward.adapters.sql import SqliteRegistry
 from cellward.core.errors import Code, PolicyRefused, TrustRefused
 from cellward.core.keys import PublicKey
 from cellward.core.metadata.target import Ecu, Target
-from cellward.ports.registry import Certificate, Issue, Order, Registry, Report, Token
+from cellward.ports.registry import (
+    MAX_SESSIONS,
+    Attestation,
+    Certificate,
+    Issue,
+    Noted,
+    Order,
+    Registry,
+    Report,
+    Session,
+    Token,
+)
 from tests.fakes.registry import MemoryRegistry
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -220,3 +231,142 @@ def test_a_version_never_changes(registry: Registry) -> None:
     assert registry.add_issue(an_issue(2, body=b"theirs")) == won
     assert registry.issue_at("v1", 2) == won
     assert registry.add_issue(an_issue(7)) == won
+
+
+# --- attested vehicles
+
+
+def an_attestation(name: bytes = b"a", moment: bytes = b"m1") -> Attestation:
+    return Attestation(b"ek" + name, b"ak" + name, a_key(), b"c" * 32, moment)
+
+
+def attested(registry: Registry, vehicle_id: str = "v1", serial: str = "1", *, with_: Attestation) -> None:
+    certificate = Certificate(serial, vehicle_id, with_.identity_key, NOW + timedelta(hours=12))
+    ecus = (Ecu(f"{vehicle_id}m/app", "bms-m33"),)
+    registry.enrol(a_token(registry, vehicle_id, serial), certificate, ecus, NOW, with_)
+
+
+def a_session(name: bytes, vehicle_id: str = "v1", minutes: int = 2) -> Session:
+    return Session(name * 32, vehicle_id, b"n" * 32, NOW + timedelta(minutes=minutes), b"context")
+
+
+def renewed(with_: Attestation, serial: str, hours: int = 18, *, recovery: bool = False) -> Certificate:
+    return Certificate(serial, "v1", with_.identity_key, NOW + timedelta(hours=hours), recovery=recovery)
+
+
+def test_an_attestation_is_kept_with_its_vehicle(registry: Registry) -> None:
+    assert (registry.attestation("v1"), registry.owner_of(b"eka")) == (None, None)
+    attested(registry, with_=(it := an_attestation()))
+    assert (registry.attestation("v1"), registry.owner_of(b"eka")) == (it, "v1")
+    enrolled(registry, "v2", Ecu("m2/app", "bms-m33"), serial="2")
+    assert registry.attestation("v2") is None
+
+
+@pytest.mark.parametrize("same", ["endorsement", "attestation_key", "identity_key"])
+def test_no_part_of_a_tpm_is_of_two_vehicles(registry: Registry, same: str) -> None:
+    attested(registry, with_=(one := an_attestation()))
+    other = an_attestation(b"b")
+    digest = a_token(registry, "v2")
+    changed = replace(other, **{same: getattr(one, same)})
+    with pytest.raises(PolicyRefused) as refused:
+        registry.enrol(digest, Certificate("2", "v2", other.identity_key, NOW), (APP,), NOW, changed)
+    assert refused.value.code is Code.ENROL_IDENTITY
+    assert (registry.vehicle("v2"), registry.attestation("v2"), registry.attestation("v1")) == (
+        None,
+        None,
+        one,
+    )
+    token = registry.token(digest)
+    assert token is not None
+    assert not token.used
+
+
+def test_an_attested_vehicle_does_not_come_back_without_its_tpm(registry: Registry) -> None:
+    attested(registry, with_=(it := an_attestation()))
+    before = registry.certificates("v1")
+    with pytest.raises(PolicyRefused) as refused:
+        registry.enrol(a_token(registry, "v1"), Certificate("2", "v1", a_key(), NOW), (APP,), NOW)
+    assert refused.value.code is Code.ENROL_IDENTITY
+    assert (registry.certificates("v1"), registry.attestation("v1")) == (before, it)
+
+
+def test_it_comes_back_later_or_with_another_tpm(registry: Registry) -> None:
+    attested(registry, with_=(it := an_attestation(moment=b"m2")))
+    for serial, moment in (("2", b"m2"), ("5", b"m1")):
+        with pytest.raises(TrustRefused) as refused:
+            attested(registry, serial=serial, with_=replace(it, moment=moment))
+        assert refused.value.code is Code.ENROL_IDENTITY
+        assert registry.attestation("v1") == it
+    attested(registry, serial="3", with_=(later := replace(it, moment=b"m3")))
+    assert registry.attestation("v1") == later
+    attested(registry, serial="4", with_=(other := an_attestation(b"b", b"m0")))
+    assert registry.attestation("v1") == other
+    assert registry.owner_of(b"eka") is None
+
+
+def test_a_session_is_taken_once(registry: Registry) -> None:
+    registry.open_session(a_session(b"a"), NOW)
+    assert registry.take_session(b"b" * 32, NOW) is None
+    assert registry.take_session(b"a" * 32, NOW) == a_session(b"a")
+    assert registry.take_session(b"a" * 32, NOW) is None
+
+
+def test_a_session_expires(registry: Registry) -> None:
+    registry.open_session(a_session(b"a"), NOW)
+    assert registry.take_session(b"a" * 32, NOW + timedelta(minutes=2)) is None
+    assert registry.take_session(b"a" * 32, NOW) is None
+
+
+def test_sessions_are_bounded_for_each_vehicle(registry: Registry) -> None:
+    registry.open_session(a_session(b"z", "v2"), NOW)
+    for number in range(MAX_SESSIONS + 1):
+        registry.open_session(a_session(bytes([number])), NOW)
+    assert registry.take_session(bytes(32), NOW) is None
+    assert registry.take_session(b"\1" * 32, NOW) is not None
+    assert registry.take_session(b"z" * 32, NOW) is not None
+
+
+def test_a_renewal_leaves_the_last_certificate_good_and_forgets_what_expired(registry: Registry) -> None:
+    attested(registry, with_=(it := an_attestation()))
+    registry.record("1", a_report(7))
+    registry.renew(renewed(it, "2"), b"m2", NOW + timedelta(hours=6))
+    assert [c.serial for c in registry.certificates("v1")] == ["2", "1"]
+    assert not any(c.revoked for c in registry.certificates("v1"))
+    registry.record("2", a_report(8))
+    with pytest.raises(TrustRefused) as refused:  # the key's counter, not the certificate's
+        registry.record("1", a_report(8))
+    assert refused.value.code is Code.REPORT_REPLAYED
+    registry.renew(renewed(it, "3", 24), b"m3", NOW + timedelta(hours=20))
+    assert [c.serial for c in registry.certificates("v1")] == ["3"]
+    with pytest.raises(TrustRefused):
+        registry.record("3", a_report(8))
+    assert registry.attestation("v1") == replace(it, moment=b"m3")
+
+
+def test_no_renewal_behind_the_last_quote_after_a_revocation_or_unattested(registry: Registry) -> None:
+    attested(registry, with_=(it := an_attestation(moment=b"m2")))
+    for moment in (b"m2", b"m1"):
+        with pytest.raises(TrustRefused) as refused:
+            registry.renew(renewed(it, "2"), moment, NOW)
+        assert refused.value.code is Code.ENROL_IDENTITY
+    registry.revoke("v1")
+    enrolled(registry, "v2", serial="9")
+    for certificate in (renewed(it, "2"), replace(renewed(it, "2"), vehicle_id="v2")):
+        with pytest.raises(TrustRefused) as refused:
+            registry.renew(certificate, b"m3", NOW)
+        assert refused.value.code is Code.TLS_CLIENT_CERTIFICATE
+    assert registry.attestation("v1") == it
+    assert [c.serial for c in registry.certificates("v1") + registry.certificates("v2")] == ["1", "9"]
+
+
+def test_what_is_noted_stays_until_a_certificate_that_is_none_for_recovery(registry: Registry) -> None:
+    attested(registry, with_=(it := an_attestation()))
+    noted = Noted("attest.unknown", "an agent", NOW)
+    registry.note("v1", noted)
+    registry.note("v9", noted)
+    registry.renew(renewed(it, "2", recovery=True), b"m2", NOW)
+    assert registry.attestation("v1") == replace(it, moment=b"m2", noted=noted)
+    assert [c.recovery for c in registry.certificates("v1")] == [True, False]
+    registry.renew(renewed(it, "3"), b"m3", NOW)
+    assert registry.attestation("v1") == replace(it, moment=b"m3")
+    assert registry.attestation("v9") is None

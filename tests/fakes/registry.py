@@ -7,7 +7,18 @@ from datetime import datetime
 
 from cellward.core.errors import Code, PolicyRefused, TrustRefused
 from cellward.core.metadata.target import Ecu
-from cellward.ports.registry import Certificate, Issue, Order, Report, Token, Vehicle
+from cellward.ports.registry import (
+    MAX_SESSIONS,
+    Attestation,
+    Certificate,
+    Issue,
+    Noted,
+    Order,
+    Report,
+    Session,
+    Token,
+    Vehicle,
+)
 
 
 class MemoryRegistry:
@@ -22,6 +33,8 @@ class MemoryRegistry:
         self._reports: dict[str, list[Report]] = {}
         self._last: dict[str, Report] = {}
         self._issues: dict[str, list[Issue]] = {}
+        self._sessions: list[Session] = []
+        self._attestations: dict[str, Attestation] = {}
 
     def add_token(self, token: Token) -> None:
         self._tokens[token.digest] = token
@@ -30,7 +43,12 @@ class MemoryRegistry:
         return self._tokens.get(digest)
 
     def enrol(
-        self, digest: bytes, certificate: Certificate, ecus: Sequence[Ecu], enrolled: datetime
+        self,
+        digest: bytes,
+        certificate: Certificate,
+        ecus: Sequence[Ecu],
+        enrolled: datetime,
+        attestation: Attestation | None = None,
     ) -> Vehicle:
         vehicle_id = certificate.vehicle_id
         token = self._tokens.get(digest)
@@ -41,6 +59,9 @@ class MemoryRegistry:
                 e.ecu_id for e in ecus
             }:
                 raise PolicyRefused(Code.ENROL_ECU, "ECU")
+        self._check_attestation(vehicle_id, attestation)
+        if attestation is not None:
+            self._attestations[vehicle_id] = replace(attestation, noted=None)
         before = self._vehicles.get(vehicle_id)
         self._tokens[digest] = replace(token, used=True)
         self._vehicles[vehicle_id] = Vehicle(
@@ -52,19 +73,72 @@ class MemoryRegistry:
         orders = self._orders.get(vehicle_id, {})
         same = set(ecus) & set(before.ecus if before else ())
         self._orders[vehicle_id] = {e.ecu_id: orders[e.ecu_id] for e in same if e.ecu_id in orders}
-        self._counters[certificate.serial] = max(
-            (
-                self._counters[c.serial]
-                for c in self.certificates(vehicle_id)
-                if c.public_key == certificate.public_key
-            ),
-            default=-1,
-        )
         self.revoke(vehicle_id)
+        self._add_certificate(certificate)
+        return self._vehicles[vehicle_id]
+
+    def _add_certificate(self, certificate: Certificate) -> None:
+        self._counters[certificate.serial] = self._counter(certificate)
         self._certificates.append(
             replace(certificate, not_after=certificate.not_after.replace(microsecond=0))
         )
-        return self._vehicles[vehicle_id]
+
+    def _counter(self, certificate: Certificate) -> int:
+        same = (
+            c for c in self.certificates(certificate.vehicle_id) if c.public_key == certificate.public_key
+        )
+        return max((self._counters[c.serial] for c in same), default=-1)
+
+    def _check_attestation(self, vehicle_id: str, new: Attestation | None) -> None:
+        held = self._attestations.get(vehicle_id)
+        if new is None and held is not None:
+            raise PolicyRefused(Code.ENROL_IDENTITY, vehicle_id)
+        if new is None:
+            return
+        for other, its in self._attestations.items():
+            if other != vehicle_id and _keys(its) & _keys(new):
+                raise PolicyRefused(Code.ENROL_IDENTITY, vehicle_id)
+        if held and held.attestation_key == new.attestation_key and new.moment <= held.moment:
+            raise TrustRefused(Code.ENROL_IDENTITY, vehicle_id)
+
+    def open_session(self, session: Session, now: datetime) -> None:
+        alive = [s for s in self._sessions if now < s.expires]
+        theirs = [s for s in alive if s.vehicle_id == session.vehicle_id][-MAX_SESSIONS + 1 :]
+        self._sessions = [s for s in alive if s.vehicle_id != session.vehicle_id or s in theirs]
+        self._sessions.append(replace(session, expires=session.expires.replace(microsecond=0)))
+
+    def take_session(self, digest: bytes, now: datetime) -> Session | None:
+        found = next((s for s in self._sessions if s.digest == digest), None)
+        self._sessions = [s for s in self._sessions if s is not found]
+        return found if found is not None and now < found.expires else None
+
+    def attestation(self, vehicle_id: str) -> Attestation | None:
+        return self._attestations.get(vehicle_id)
+
+    def owner_of(self, endorsement: bytes) -> str | None:
+        return next((v for v, its in self._attestations.items() if its.endorsement == endorsement), None)
+
+    def renew(self, certificate: Certificate, moment: bytes, now: datetime) -> None:
+        vehicle_id = certificate.vehicle_id
+        held = self._attestations.get(vehicle_id)
+        if held is None or self.certificates(vehicle_id)[0].revoked:
+            raise TrustRefused(Code.TLS_CLIENT_CERTIFICATE, vehicle_id)
+        if moment <= held.moment:
+            raise TrustRefused(Code.ENROL_IDENTITY, vehicle_id)
+        self._attestations[vehicle_id] = replace(
+            held, moment=moment, noted=held.noted if certificate.recovery else None
+        )
+        self._add_certificate(certificate)
+        self._certificates = [
+            c
+            for c in self._certificates
+            if c.vehicle_id != vehicle_id or now < c.not_after or c.serial == certificate.serial
+        ]
+
+    def note(self, vehicle_id: str, noted: Noted) -> None:
+        if vehicle_id in self._attestations:
+            noted = replace(noted, at=noted.at.replace(microsecond=0))
+            self._attestations[vehicle_id] = replace(self._attestations[vehicle_id], noted=noted)
 
     def certificate(self, serial: str) -> Certificate | None:
         return next((c for c in self._certificates if c.serial == serial), None)
@@ -105,7 +179,7 @@ class MemoryRegistry:
         certificate = self.certificate(serial)
         if certificate is None or certificate.vehicle_id != report.vehicle_id:
             raise TrustRefused(Code.TLS_CLIENT_CERTIFICATE, "report")
-        if report.counter <= self._counters[serial]:
+        if report.counter <= self._counter(certificate):
             raise TrustRefused(Code.REPORT_REPLAYED, "report")
         self._counters[serial] = report.counter
         kept = replace(report, received=report.received.replace(microsecond=0))
@@ -132,3 +206,7 @@ class MemoryRegistry:
 
     def issue_at(self, vehicle_id: str, version: int) -> Issue | None:
         return next((i for i in self._issues.get(vehicle_id, []) if i.version == version), None)
+
+
+def _keys(attestation: Attestation) -> set[bytes]:
+    return {attestation.endorsement, attestation.attestation_key, attestation.identity_key.spki}

@@ -222,6 +222,7 @@ class Code(StrEnum):
     ENROL_DONE = "enrol.done"
     ENROL_MISSING = "enrol.missing"
     ENROL_CERTIFICATE = "enrol.certificate"
+    ENROL_IDENTITY = "enrol.identity"
     REPORT_SIGNATURE = "report.signature"
     REPORT_REPLAYED = "report.replayed"
     REPORT_ECU = "report.ecu"
@@ -240,6 +241,10 @@ class Code(StrEnum):
     ATTEST_PCR = "attest.pcr"
     ATTEST_POLICY = "attest.policy"
     ATTEST_LOG = "attest.log"
+    ATTEST_SESSION = "attest.session"
+    ATTEST_CREDENTIAL = "attest.credential"
+    ATTEST_UNKNOWN = "attest.unknown"
+    ATTEST_RECOVERY = "attest.recovery"
     # signing log
     LOG_FORMAT = "log.format"
     LOG_DAMAGED = "log.damaged"

@@ -26,13 +26,18 @@ class Vehicle:
 
 @dataclass(frozen=True)
 class Certificate:
-    """A client certificate the device CA issued. `serial` is lower-case hex without leading zeros."""
+    """A client certificate the device CA issued. `serial` is lower-case hex without leading zeros.
+
+    `public_key` verifies the reports of who shows it: the certified key, or of an attested vehicle the
+    identity key in its TPM. `recovery`: good for the vehicle's own updates alone.
+    """
 
     serial: str
     vehicle_id: str
     public_key: PublicKey
     not_after: datetime
     revoked: bool = False
+    recovery: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,41 @@ class Token:
     vehicle_id: str
     expires: datetime
     used: bool = False
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A proof that was this TPM's own and was refused."""
+
+    code: str
+    found: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Attestation:
+    """What an attested vehicle is known by. `endorsement` is the Name of its TPM's endorsement key,
+    `attestation_key` a TPMT_PUBLIC, `configuration` the digest that was measured at its enrolment,
+    `moment` that of the last quote; `noted` what was refused since the last certificate."""
+
+    endorsement: bytes
+    attestation_key: bytes
+    identity_key: PublicKey
+    configuration: bytes
+    moment: bytes
+    noted: Noted | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """A challenge that is open, good once. `digest` is SHA-256 of its name; `context` is the asker's
+    affair, kept as it is."""
+
+    digest: bytes
+    vehicle_id: str
+    nonce: bytes
+    expires: datetime
+    context: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -79,6 +119,9 @@ class Issue:
     timestamp: bytes = field(repr=False)
 
 
+MAX_SESSIONS = 8  # of one vehicle: the oldest gives way, so that nobody can keep a vehicle out
+
+
 class Registry(Protocol):
     """The server's memory. Hot calls (certificate, vehicle, record, issue) cost one key look-up."""
 
@@ -87,15 +130,52 @@ class Registry(Protocol):
     def token(self, digest: bytes) -> Token | None: ...
 
     def enrol(
-        self, digest: bytes, certificate: Certificate, ecus: Sequence[Ecu], enrolled: datetime
+        self,
+        digest: bytes,
+        certificate: Certificate,
+        ecus: Sequence[Ecu],
+        enrolled: datetime,
+        attestation: Attestation | None = None,
     ) -> Vehicle:
-        """Use the token up, register the vehicle with exactly these ECUs, revoke its older
-        certificates. A public key that reported before goes on counting from where it was.
+        """Use the token up, register the vehicle with exactly these ECUs and its TPM, if it has one,
+        revoke its older certificates. A public key that reported before goes on counting from where it was.
 
         Raises TrustRefused (enrol.token) when the token is used or unknown, PolicyRefused
-        (enrol.ecu) when an ECU belongs to another vehicle.
+        (enrol.ecu) when an ECU belongs to another vehicle, (enrol.identity) when the TPM or one of its keys
+        does, when an attested vehicle comes without one, or with its own at an earlier moment.
         """
         ...
+
+    # --- attested vehicles
+
+    def open_session(self, session: Session, now: datetime) -> None:
+        """Keep it, and the vehicle's MAX_SESSIONS - 1 newest that have not expired."""
+        ...
+
+    def take_session(self, digest: bytes, now: datetime) -> Session | None:
+        """The session, unless it has expired; it is not there any more."""
+        ...
+
+    def attestation(self, vehicle_id: str) -> Attestation | None: ...
+
+    def owner_of(self, endorsement: bytes) -> str | None:
+        """The vehicle with this TPM."""
+        ...
+
+    def renew(self, certificate: Certificate, moment: bytes, now: datetime) -> None:
+        """A further certificate for an attested vehicle whose last one was not revoked. Those that expired
+        are forgotten; what was noted is settled, unless it is a recovery certificate.
+
+        Raises TrustRefused (tls.client_certificate) for a revoked vehicle, (enrol.identity) where `moment`
+        is not past the last one.
+        """
+        ...
+
+    def note(self, vehicle_id: str, noted: Noted) -> None:
+        """Without effect for a vehicle that is not attested."""
+        ...
+
+    # --- identity
 
     def certificate(self, serial: str) -> Certificate | None: ...
 
@@ -125,11 +205,11 @@ class Registry(Protocol):
         ...
 
     def record(self, serial: str, report: Report) -> None:
-        """Keep the report, signed by the key of the certificate `serial`; append it to the history
+        """Keep the report, signed by the public key of the certificate `serial`; append it to the history
         if its content is new.
 
-        Raises TrustRefused (report.replayed) when its counter is not above that key's last one,
-        or the certificate is unknown.
+        Raises TrustRefused (report.replayed) when its counter is not above the last one of that key, with
+        whichever certificate, or the certificate is unknown.
         """
         ...
 

@@ -6,14 +6,16 @@ import sqlite3
 import subprocess
 import sys
 from datetime import timedelta
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 from cellward.adapters.sql import SCHEMA_VERSION, SqliteRegistry
-from cellward.core.errors import Code, Unavailable
+from cellward.adapters.sql.database import APPLICATION_ID
+from cellward.core.errors import Code, TrustRefused, Unavailable
 from cellward.ports.registry import Report, Token
-from tests.support.maker import NOW, enrol
+from tests.support.maker import NOW, Hand, enrol
 
 
 @pytest.fixture
@@ -66,6 +68,29 @@ def test_a_newer_schema(path: Path) -> None:
     newer.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     newer.close()
     assert f"schema {SCHEMA_VERSION + 1}" in refusal(path).found
+
+
+def test_a_file_of_the_first_version_is_brought_up(path: Path) -> None:
+    path.parent.mkdir()
+    old = sqlite3.connect(path)
+    old.executescript(files("cellward.adapters.sql").joinpath("schema-1.sql").read_text())
+    old.executescript("INSERT INTO vehicle VALUES ('PACK-1', 5, 3);")
+    old.execute(
+        "INSERT INTO certificate (serial, vehicle_id, public_key, not_after, counter) VALUES (?, ?, ?, ?, ?)",
+        ("5e", "PACK-1", Hand().public_key.spki, 9, 7),
+    )
+    old.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    old.execute("PRAGMA user_version = 1")
+    old.commit()
+    old.close()
+    for _ in range(2):
+        registry = SqliteRegistry(path)
+        (certificate,) = registry.certificates("PACK-1")
+        assert (certificate.serial, certificate.recovery) == ("5e", False)
+        with pytest.raises(TrustRefused):
+            registry.record("5e", Report("PACK-1", 7, NOW, b"c", b"b"))
+        assert registry.attestation("PACK-1") is None
+        registry.close()
 
 
 def test_a_folder_where_the_file_should_be(path: Path) -> None:
@@ -146,6 +171,7 @@ def test_history_cannot_be_rewritten(path: Path) -> None:
 WRITER = """
 import sys
 from datetime import timedelta
+from importlib.resources import files
 from pathlib import Path
 from cellward.adapters.sql import SqliteRegistry
 from cellward.ports.registry import Report

@@ -8,6 +8,7 @@ credential   a secret that only the TPM with that key and that object can read (
 pcr          PCR values, selections and composites
 quote        TPMS_ATTEST of a quote, and its verification
 policy       policy digests as a trial session computes them
+measurement  what a pack controller measures, where, and under which name
 eventlog     what was extended into the PCRs, and the values that follow from it
 
 Section numbers are of the TCG's TPM 2.0 Library, revision 1.59.

@@ -13,7 +13,7 @@ from cellward.core.tpm.keys import AttestationKey
 from cellward.core.tpm.numbers import ATTEST_QUOTE, DIGEST_SIZE, GENERATED, Alg
 from cellward.core.tpm.pcr import PcrValues
 from cellward.core.tpm.public import COORDINATE_SIZE, decode_name
-from cellward.core.wire import BigEndianReader
+from cellward.core.wire import BigEndianReader, be32
 
 NONCE_SIZE = 32
 _WHAT = "quote"
@@ -37,6 +37,11 @@ class Quote:
     firmware: int
     selection: tuple[int, ...]
     digest: bytes
+
+    @property
+    def moment(self) -> bytes:
+        """Resets, restarts, clock: of one key's quotes a later one has the greater."""
+        return be32(self.resets) + be32(self.restarts) + self.clock.to_bytes(8, "big")
 
 
 def decode_quote(data: bytes) -> Quote:
