@@ -72,6 +72,16 @@ class Home:
         return self.root / "measured"
 
     @property
+    def agents(self) -> Path:
+        """Digests of agents' code that packs may start with: what is known as what, by digest."""
+        return self.root / "agents"
+
+    @property
+    def tpm_manufacturers(self) -> Path:
+        """Certificates, DER, of who may certify packs' TPMs, by SHA-256."""
+        return self.root / "tpm-manufacturers"
+
+    @property
     def authorities(self) -> Path:
         """Certificates of the two CAs; their keys are in the token."""
         return self.root / "ca"

@@ -149,6 +149,15 @@ def decode_proof(data: bytes) -> Proof:
     return _decoded(data, "proof", _proof)
 
 
+def encode_issued(certificate: bytes) -> bytes:
+    """The answer to a proof: a certificate, PEM."""
+    return strictjson.encode({"certificate": certificate.decode("ascii")})
+
+
+def decode_issued(data: bytes) -> bytes:
+    return _decoded(data, "answer", lambda fields: fields.text("certificate", limit=MAX_CSR).encode())
+
+
 def _introduction(fields: Fields) -> Introduction:
     intermediates = fields.items("intermediates", certificate.MAX_INTERMEDIATES)
     return Introduction(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from cellward.core.enrolment import MAX_ECUS
 from cellward.core.errors import Code, FormatRefused, PolicyRefused, TrustRefused
 from cellward.core.metadata import (
     Ecu,
@@ -20,12 +21,11 @@ from cellward.core.metadata import (
     verify_manifest,
 )
 from cellward.core.slots import HARDWARE, Stage
-from cellward.ports.registry import Certificate, Registry, Report, Token, Vehicle
+from cellward.ports.registry import Attestation, Certificate, Registry, Report, Token, Vehicle
 from cellward.rollout.measured import Measured, Verdict
 
 TOKEN_LIFETIME = timedelta(days=7)
 TOKEN_BYTES = 32
-MAX_ECUS = 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -48,7 +48,11 @@ def open_token(registry: Registry, token: str, now: datetime) -> Token:
 
     Raises TrustRefused (enrol.token).
     """
-    held = registry.token(_digest(token))
+    return check_token(registry.token(_digest(token)), now)
+
+
+def check_token(held: Token | None, now: datetime) -> Token:
+    """As `open_token`, of one that was looked up."""
     if held is None or held.used or held.expires <= now:
         found = "an unknown one" if held is None else "a used one" if held.used else "an expired one"
         raise TrustRefused(
@@ -174,10 +178,12 @@ class EcuStatus:
 @dataclass(frozen=True)
 class VehicleStatus:
     """`certificate` is the newest; `last_seen` is None before the first report. `primary` is what the
-    controller said of itself: refusals that concern no ECU alone are there."""
+    controller said of itself: refusals that concern no ECU alone are there. `attestation` is None where
+    a token alone vouched for the controller, whose key is in a file."""
 
     vehicle: Vehicle
     certificate: Certificate | None
+    attestation: Attestation | None
     last_seen: datetime | None
     primary: EcuReport | None
     ecus: tuple[EcuStatus, ...]
@@ -204,7 +210,8 @@ def status(registry: Registry, vehicle_id: str, measured: Measured | None = None
         )
     certificate = next(iter(registry.certificates(vehicle_id)), None)
     primary = manifest.report(vehicle_id) if manifest else None
-    return VehicleStatus(vehicle, certificate, last.received if last else None, primary, tuple(ecus))
+    seen = last.received if last else None
+    return VehicleStatus(vehicle, certificate, registry.attestation(vehicle_id), seen, primary, tuple(ecus))
 
 
 def _measured(ecu: Ecu, manifest: Manifest | None, measured: Measured | None) -> Verdict:
@@ -221,6 +228,25 @@ def known_vehicle(registry: Registry, vehicle_id: str) -> Vehicle:
             Code.VEHICLE_UNKNOWN, f"vehicle {vehicle_id}", expected="one that is enrolled", found="none"
         )
     return vehicle
+
+
+def check_scope(registry: Registry, certificate: Certificate, stored_name: str) -> None:
+    """Which artefacts this certificate gets: for recovery, those alone that its vehicle was ordered.
+
+    Raises PolicyRefused (attest.recovery).
+    """
+    if not certificate.recovery:
+        return
+    vehicle_id = certificate.vehicle_id
+    _, orders = registry.orders(vehicle_id)
+    if stored_name not in {order.target.stored_name for order in orders}:
+        raise PolicyRefused(
+            Code.ATTEST_RECOVERY,
+            f"artefact {stored_name[:80]}",
+            expected=f"one that is ordered for {vehicle_id}",
+            found="another",
+            advice="a certificate for recovery is good for the vehicle's own update",
+        )
 
 
 def revoke(registry: Registry, vehicle_id: str) -> int:

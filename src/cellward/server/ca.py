@@ -24,6 +24,7 @@ from cellward.ports.x509 import HsmPrivateKey
 
 CA_LIFETIME = timedelta(days=3650)
 CLIENT_LIFETIME = timedelta(days=30)
+ATTESTED_LIFETIME = timedelta(hours=12)
 SERVER_LIFETIME = timedelta(days=7)
 # A pack's clock may lag a little behind ours.
 BACKDATED = timedelta(hours=1)
@@ -40,11 +41,11 @@ class Authority:
     def pem(self) -> bytes:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue_client(self, csr: PublicKey, vehicle_id: str, now: datetime) -> tuple[Certificate, bytes]:
+    def issue_client(
+        self, csr: PublicKey, vehicle_id: str, now: datetime, lifetime: timedelta = CLIENT_LIFETIME
+    ) -> tuple[Certificate, bytes]:
         """A client certificate for `vehicle_id`, and its PEM; `csr` is a key that proved itself."""
-        made = self._issue(
-            csr.cryptography, vehicle_id, ExtendedKeyUsageOID.CLIENT_AUTH, now, CLIENT_LIFETIME
-        )
+        made = self._issue(csr.cryptography, vehicle_id, ExtendedKeyUsageOID.CLIENT_AUTH, now, lifetime)
         certificate = Certificate(serial_hex(made.serial_number), vehicle_id, csr, made.not_valid_after_utc)
         return certificate, made.public_bytes(serialization.Encoding.PEM)
 

@@ -82,14 +82,17 @@ class DeviceApi:
         return _metadata(name, data, "public")
 
     async def artefact(self, request: Request) -> Response:
-        await self._lane.run(self._authenticate, peer_of(request))
         name = f"{request.path_params['hardware']}/{request.path_params['file']}"
+        await self._lane.run(self._artefact, peer_of(request), name)
         return artefacts.answer(request, self._it.artefacts, name)
 
     # --- in the lane
 
     def _authenticate(self, peer: Peer) -> Certificate:
         return inventory.authenticate(self._it.registry, peer.serial, peer.common_name, self._clock())
+
+    def _artefact(self, peer: Peer, name: str) -> None:
+        inventory.check_scope(self._it.registry, self._authenticate(peer), name)
 
     def _vehicle(self, peer: Peer) -> tuple[Certificate, Vehicle]:
         certificate = self._authenticate(peer)

@@ -26,6 +26,7 @@ STATUS: dict[Code, HTTPStatus] = {
     Code.REPORT_REPLAYED: HTTPStatus.CONFLICT,
     Code.REPORT_ECU: HTTPStatus.CONFLICT,
     Code.ENROL_ECU: HTTPStatus.CONFLICT,
+    Code.ENROL_IDENTITY: HTTPStatus.CONFLICT,
 }
 # After these the rest of the body, if there is one, is not worth reading.
 CLOSING = frozenset({Code.REQUEST_TOO_LARGE, Code.REQUEST_SLOW, Code.TLS_CLIENT_CERTIFICATE})

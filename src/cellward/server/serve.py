@@ -14,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from cellward.core.errors import CellwardError, Code, Unavailable
+from cellward.rollout.attested import Known
 from cellward.server.access import AccessLog
 from cellward.server.ca import SERVER_LIFETIME, Authority
 from cellward.server.device_api import Clock, DeviceApi, Repositories
@@ -44,8 +45,11 @@ class Listen:
 
 @dataclass(frozen=True)
 class Authorities:
+    """Ours, and whose word on packs is taken."""
+
     server_ca: Authority
     device_ca: Authority
+    known: Known
 
 
 class _Listener(uvicorn.Server):
@@ -146,7 +150,7 @@ async def _serve(
     expires = await lane.run(_renew, contexts, authorities.server_ca, names, clock())
     apps = (
         DeviceApi(repositories, lane, clock).app(),
-        EnrolmentApi(repositories.registry, authorities.device_ca, lane, clock).app(),
+        EnrolmentApi(repositories.registry, authorities.device_ca, authorities.known, lane, clock).app(),
     )
     listeners = [
         _Listener(name, app, bound, context)

@@ -17,7 +17,7 @@ _ATTESTATION = (
 
 class AttestedVehicles(Database):
     def open_session(self, session: Session, now: datetime) -> None:
-        with self._writing() as db:
+        with self._writing(durable=False) as db:
             db.execute("DELETE FROM session WHERE expires <= ?", (seconds(now),))
             db.execute(
                 "DELETE FROM session WHERE vehicle_id = ? AND number NOT IN "

@@ -7,7 +7,7 @@ module SERIAL loader|app    10   the digest that the image of this module states
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cellward.core.errors import Code, FormatRefused
@@ -38,6 +38,12 @@ class Start:
     agents: tuple[bytes, ...]
     configurations: tuple[bytes, ...]
     images: tuple[ModuleImage, ...]
+
+
+def code_digest(files: Mapping[str, bytes]) -> bytes:
+    """Of a package: every file's path in it, with the SHA-256 of what it holds."""
+    lines = (f"{digest.hex()}  {path}\n" for path, digest in sorted(files.items()))
+    return hashlib.sha256("".join(lines).encode()).digest()
 
 
 def agent(digest: bytes) -> Event:
