@@ -98,7 +98,7 @@ class MemoryRegistry:
         for other, its in self._attestations.items():
             if other != vehicle_id and _keys(its) & _keys(new):
                 raise PolicyRefused(Code.ENROL_IDENTITY, vehicle_id)
-        if held and held.attestation_key == new.attestation_key and new.moment <= held.moment:
+        if held and held.attestation_key == new.attestation_key and new.moment < held.moment:
             raise TrustRefused(Code.ENROL_IDENTITY, vehicle_id)
 
     def open_session(self, session: Session, now: datetime) -> None:
@@ -123,7 +123,7 @@ class MemoryRegistry:
         held = self._attestations.get(vehicle_id)
         if held is None or self.certificates(vehicle_id)[0].revoked:
             raise TrustRefused(Code.TLS_CLIENT_CERTIFICATE, vehicle_id)
-        if moment <= held.moment:
+        if moment < held.moment:
             raise TrustRefused(Code.ENROL_IDENTITY, vehicle_id)
         self._attestations[vehicle_id] = replace(
             held, moment=moment, noted=held.noted if certificate.recovery else None

@@ -22,7 +22,17 @@ PROBLEM_LIMIT = 16 * 1024
 TEXT_LIMIT = 300
 # What a server may refuse with in its own name. It cannot make a device say that its own gates,
 # images or module refused something.
-SERVER_CODES = ("request.", "enrol.", "report.", "vehicle.", "storage.", "key.", "token.", "tls.client_")
+SERVER_CODES = (
+    "request.",
+    "enrol.",
+    "report.",
+    "vehicle.",
+    "storage.",
+    "key.",
+    "token.",
+    "tls.client_",
+    "attest.",
+)
 # Alerts that a TLS 1.3 server sends about our certificate, after the handshake is done for us.
 CERTIFICATE_ALERTS = (
     "CERTIFICATE_REQUIRED",

@@ -31,10 +31,12 @@ from cellward.bootstrap.maker import (
     wrap_for,
 )
 from cellward.bootstrap.module import connect_module, module_verifier, registration_file, running_module
+from cellward.bootstrap.packs import agent_digest, know_agent, know_manufacturers, read_manufacturers
 from cellward.bootstrap.signers import calibration_signer, firmware_signer, release_signer
 
 __all__ = [
     "DirectoryStore",
+    "agent_digest",
     "authorities",
     "calibration_signer",
     "checkout",
@@ -53,12 +55,15 @@ __all__ = [
     "key_register",
     "key_store",
     "keyring",
+    "know_agent",
+    "know_manufacturers",
     "log_of",
     "logged",
     "make_softkey",
     "measured",
     "module_verifier",
     "read_file",
+    "read_manufacturers",
     "register",
     "register_versions",
     "registration",

@@ -72,6 +72,7 @@ def repositories(home: Home, held: "SqliteRegistry") -> "Repositories":
 
 def authorities(home: Home, now: "datetime") -> "Authorities":
     """Both CAs; their certificates are made when they are first asked for. Raises token.*, key.*."""
+    from cellward.bootstrap.packs import known
     from cellward.server.ca import open_authority
     from cellward.server.serve import Authorities
 
@@ -80,7 +81,7 @@ def authorities(home: Home, now: "datetime") -> "Authorities":
         open_authority(store, role.value, role_signer(home, role), now)
         for role in (Role.SERVER_CA, Role.DEVICE_CA)
     )
-    return Authorities(server_ca, device_ca)
+    return Authorities(server_ca, device_ca, known(home))
 
 
 def _signers(home: Home) -> "Callable[[str], Signer]":

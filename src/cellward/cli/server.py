@@ -13,12 +13,16 @@ from cellward.config import Home
 from cellward.core.errors import Code, PolicyRefused, Unavailable
 from cellward.core.metadata import InstallResult
 from cellward.core.registration import Registration
+from cellward.core.strictjson import SHA256_HEX
 from cellward.rollout import inventory
 from cellward.rollout.inventory import EcuStatus, VehicleStatus
 from cellward.rollout.measured import PROVEN, Verdict
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_file = click.Path(path_type=Path, dir_okay=False)
 MAX_PORT = 65535
+MAX_AUTHORITIES = 256 * 1024
+MAX_WHEEL = 64 * 1024 * 1024
 
 
 def _address(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, int]:
@@ -99,7 +103,7 @@ def enrol_token(home: Home, vehicle: str, as_json: bool) -> None:
     "files",
     nargs=-1,
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=_file,
     metavar="REGISTRATION...",
 )
 @_json
@@ -126,6 +130,44 @@ def _finished(path: Path) -> Registration:
             advice="finish it with `cellward module provision`",
         )
     return held
+
+
+@server.command("know-tpm")
+@click.argument("files", nargs=-1, required=True, type=_file, metavar="PEM...")
+@_json
+@click.pass_obj
+def know_tpm(home: Home, files: tuple[Path, ...], as_json: bool) -> None:
+    """Let packs enrol whose TPM was certified by these authorities of its manufacturer."""
+    given = {path: bootstrap.read_file(path, MAX_AUTHORITIES) for path in files}
+    taken = [c for path, pem in given.items() for c in bootstrap.read_manufacturers(pem, str(path))]
+    bootstrap.know_manufacturers(home, taken)
+    names = [certificate.subject.rfc4514_string() for certificate in taken]
+    click.echo(json.dumps({"known": names}) if as_json else "\n".join(f"known: {name}" for name in names))
+
+
+@server.command("know-agent")
+@click.argument("agents", nargs=-1, metavar="[WHEEL|DIGEST]...")
+@_json
+@click.pass_obj
+def know_agent(home: Home, agents: tuple[str, ...], as_json: bool) -> None:
+    """Let packs have a certificate whose agent is the code in a wheel, has a digest, or is what runs here."""
+    digests = {agent: _agent_digest(agent) for agent in agents or ("this installation",)}
+    for agent, digest in digests.items():
+        bootstrap.know_agent(home, digest, agent)
+    known = {agent: digest.hex() for agent, digest in digests.items()}
+    click.echo(
+        json.dumps({"known": known})
+        if as_json
+        else "\n".join(f"known: {digest} ({agent})" for agent, digest in known.items())
+    )
+
+
+def _agent_digest(agent: str) -> bytes:
+    if SHA256_HEX.fullmatch(agent):
+        return bytes.fromhex(agent)
+    if agent == "this installation":
+        return bootstrap.agent_digest()
+    return bootstrap.agent_digest(bootstrap.read_file(Path(agent), MAX_WHEEL), agent)
 
 
 @server.command()
@@ -196,9 +238,30 @@ def _outcome(result: InstallResult | None) -> str:
 def _head(status: VehicleStatus) -> tuple[str, ...]:
     seen = f"seen {status.last_seen:%m-%d %H:%M}" if status.last_seen else "not seen yet"
     held = status.certificate
-    certificate = f"cert. to {held.not_after:%Y-%m-%d}" if held and not held.revoked else "cert. revoked"
+    kind = "recovery" if held and held.recovery else "cert."
+    certificate = f"{kind} to {held.not_after:%m-%d %H:%M}" if held and not held.revoked else "cert. revoked"
     result = _outcome(status.primary.result) if status.primary else "-"
-    return status.vehicle.vehicle_id, "", seen, certificate, result, ""
+    return status.vehicle.vehicle_id, "", seen, certificate, result, _vouched(status)
+
+
+def _vouched(status: VehicleStatus) -> str:
+    """By what the controller is known: its TPM, with what it said that was refused, or a file."""
+    if status.attestation is None:
+        return "[yellow]no TPM[/]"
+    noted = status.attestation.noted
+    return f"[red]{noted.code}[/]" if noted else "[green]TPM[/]"
+
+
+def _attestation(status: VehicleStatus) -> dict[str, object] | None:
+    held = status.attestation
+    if held is None:
+        return None
+    noted = held.noted
+    return {
+        "identity_key": held.identity_key.fingerprint,
+        "configuration": held.configuration.hex(),
+        "noted": noted and {"code": noted.code, "found": noted.found, "at": f"{noted.at:%Y-%m-%dT%H:%M:%SZ}"},
+    }
 
 
 def _facts(status: VehicleStatus) -> dict[str, object]:
@@ -213,7 +276,9 @@ def _facts(status: VehicleStatus) -> dict[str, object]:
             "serial": certificate.serial,
             "not_after": f"{certificate.not_after:%Y-%m-%dT%H:%M:%SZ}",
             "revoked": certificate.revoked,
+            "recovery": certificate.recovery,
         },
+        "attestation": _attestation(status),
         "result": status.primary.result.to_json() if status.primary and status.primary.result else None,
         "attacks_detected": status.primary.attacks_detected if status.primary else "",
         "ecus": [

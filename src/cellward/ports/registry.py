@@ -167,7 +167,7 @@ class Registry(Protocol):
         are forgotten; what was noted is settled, unless it is a recovery certificate.
 
         Raises TrustRefused (tls.client_certificate) for a revoked vehicle, (enrol.identity) where `moment`
-        is not past the last one.
+        is behind the last one.
         """
         ...
 

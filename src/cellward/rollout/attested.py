@@ -220,12 +220,12 @@ def prove_renewal(
 
 def _check_moment(vehicle_id: str, found: bytes, last: bytes) -> None:
     """Two TPMs with one state count on their own: whichever is behind the other gives both away."""
-    if found <= last:
+    if found < last:
         raise TrustRefused(
             Code.ENROL_IDENTITY,
             f"vehicle {vehicle_id}",
-            expected="a TPM that is past its last quote",
-            found="one that is not: this TPM or the other is a copy",
+            expected="a TPM that is not behind its last quote",
+            found="one that is: this TPM or the other is a copy",
         )
 
 

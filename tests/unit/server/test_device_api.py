@@ -10,6 +10,7 @@ import pytest
 from cellward.core.attestedtime import attestation, encode_request, verify
 from cellward.core.errors import Code
 from cellward.core.metadata import parse_timestamp
+from cellward.ports.registry import Attestation, Certificate, Token
 from cellward.rollout.measured import Measured
 from cellward.rollout.orders import order
 from cellward.server.device_api import DeviceApi, Repositories
@@ -18,7 +19,7 @@ from cellward.server.requests import Peer
 from cellward.sign.documents import sign_document
 from tests.fakes.store import MemoryStore
 from tests.support.asgi import Client
-from tests.support.maker import NOW, Hand, Maker, enrol, manifest, signed_image
+from tests.support.maker import APP, LOADER, NOW, Hand, Maker, enrol, manifest, signed_image
 
 PEER = Peer("5e", "PACK-1")
 
@@ -169,6 +170,27 @@ def test_a_vehicle_sees_only_its_own_orders(world: World) -> None:
     assert mine != theirs
     targets = world.client.get("/v1/director/1.targets.json").json()["signed"]
     assert (targets["custom"], targets["targets"]) == ({"vehicle_id": "PACK-2"}, {})
+
+
+def test_a_recovery_certificate_gets_what_is_ordered_and_nothing_else(world: World) -> None:
+    registry = world.maker.registry
+    attestation = Attestation(b"ek", b"ak", world.hand.public_key, bytes(32), b"m0")
+    digest = b"t" * 32
+    registry.add_token(Token(digest, "PACK-1", NOW + timedelta(days=1)))
+    held = Certificate("a1", "PACK-1", world.hand.public_key, NOW + timedelta(hours=12), recovery=True)
+    registry.enrol(digest, held, (APP, LOADER), NOW, attestation)
+    world.client.peer = Peer("a1", "PACK-1")
+    artefact = f"/v1/artefacts/{world.target.stored_name}"
+    got = world.client.get(artefact)
+    assert (got.status_code, got.json()["code"]) == (403, Code.ATTEST_RECOVERY)
+    assert world.client.post("/v1/report", manifest(world.hand)).status_code == 200
+    assert world.client.post("/v1/time", encode_request(bytes(32))).status_code == 200
+    for name in ("/v1/director/timestamp.json", "/v1/image/timestamp.json"):
+        assert world.client.get(name).status_code == 200
+    order(registry, "PACK-1", [world.target])
+    assert world.client.get(artefact).status_code == 200
+    for other in ("bms-m33/" + "0" * 64 + ".app-1.4.0.img", f"releases/{'0' * 64}.json"):
+        assert world.client.get(f"/v1/artefacts/{other}").json()["code"] == Code.ATTEST_RECOVERY
 
 
 def test_another_vehicles_manifest(world: World) -> None:

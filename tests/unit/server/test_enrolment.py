@@ -18,6 +18,7 @@ from cellward.server.lane import Lane
 from tests.fakes.registry import MemoryRegistry
 from tests.fakes.store import MemoryStore
 from tests.support.asgi import Client
+from tests.support.attestedpack import NOTHING_KNOWN
 from tests.support.maker import NOW, Hand
 from tests.unit.server.test_ca import csr
 
@@ -31,7 +32,9 @@ class World:
         self.hand = Hand()
         self.ca = open_authority(MemoryStore(), "device-ca", self.hand, NOW)
         self.lane = Lane()
-        self.client = Client(EnrolmentApi(self.registry, self.ca, self.lane, lambda: NOW).app())
+        self.client = Client(
+            EnrolmentApi(self.registry, self.ca, NOTHING_KNOWN, self.lane, lambda: NOW).app()
+        )
         self.token = inventory.new_token(self.registry, "PACK-1", NOW)
         self.signatures = self.hand.signatures
 

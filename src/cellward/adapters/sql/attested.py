@@ -65,7 +65,7 @@ class AttestedVehicles(Database):
                     found="another",
                     advice="enrol the vehicle again",
                 )
-            if moment <= last[0]:
+            if moment < last[0]:
                 raise _behind(vehicle_id)
             db.execute("UPDATE attestation SET moment = ? WHERE vehicle_id = ?", (moment, vehicle_id))
             if not certificate.recovery:
@@ -121,7 +121,7 @@ def replace_attestation(db: sqlite3.Connection, vehicle_id: str, attestation: At
     last = db.execute(
         "SELECT moment FROM attestation WHERE vehicle_id = ? AND attestation_key = ?", (vehicle_id, keys[1])
     ).fetchone()
-    if last and attestation.moment <= last[0]:
+    if last and attestation.moment < last[0]:
         raise _behind(vehicle_id)
     db.execute(
         "INSERT OR REPLACE INTO attestation (vehicle_id, endorsement, attestation_key, identity_key, "
@@ -138,8 +138,8 @@ def _behind(vehicle_id: str) -> TrustRefused:
     return TrustRefused(
         Code.ENROL_IDENTITY,
         f"vehicle {vehicle_id}",
-        expected="a TPM that is past its last quote",
-        found="one that is not: this TPM or the other is a copy",
+        expected="a TPM that is not behind its last quote",
+        found="one that is: this TPM or the other is a copy",
     )
 
 
