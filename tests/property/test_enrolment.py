@@ -70,6 +70,7 @@ GOOD: dict[Callable[[bytes], object], bytes] = {
     decode_renewal: Renewal("PACK-1").encode(),
     decode_issued: enrolment.encode_issued(b"pem"),
 }
+DECODERS = tuple(GOOD)
 
 
 @given(INTRODUCTIONS)
