@@ -218,6 +218,33 @@ def test_a_counter_is_no_fuse(tpm: Tpm) -> None:
         tpm.fixed(INDEX)
 
 
+# --- chains ---
+
+
+def test_a_chain_keeps_what_extended_it(device: Device) -> None:
+    first = device.tpm.define_chain(INDEX)
+    assert first == pcr.extend(bytes(32), bytes(32))
+    assert device.tpm.define_chain(INDEX) == first
+    for data in (DIGEST, OTHER):
+        device.tpm.extend_chain(INDEX, data)
+    expected = pcr.extend(pcr.extend(first, DIGEST), OTHER)
+    assert device.tpm.chain(INDEX) == expected
+    device.cut()
+    assert device.tpm.chain(INDEX) == device.tpm.define_chain(INDEX) == expected
+
+
+def test_a_chain_is_no_counter(tpm: Tpm) -> None:
+    for use in (tpm.chain, lambda index: tpm.extend_chain(index, DIGEST)):
+        with refused(Unavailable, Code.TPM_MISSING):
+            use(INDEX)
+    tpm.define_chain(INDEX)
+    with refused(Refused, Code.TPM_EXISTS):
+        tpm.define_counter(INDEX)
+    tpm.define_counter(SECOND)
+    with refused(Refused, Code.TPM_EXISTS):
+        tpm.define_chain(SECOND)
+
+
 # --- the TPM as a whole ---
 
 

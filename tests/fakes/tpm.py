@@ -26,6 +26,7 @@ from cellward.ports.tpm import (
     MAX_NONCE,
     MAX_SEALED,
     ApprovalStep,
+    Buffer,
     Clock,
     CounterStep,
     KeyName,
@@ -60,6 +61,7 @@ class MemoryTpm:
         self._counters: dict[int, int] = {}
         self._highest = 0
         self._fixed: dict[int, bytes] = {}
+        self._chains: dict[int, bytes] = {}
         self._sealed: dict[bytes, tuple[bytes, bytes]] = {}
         self._lockout_auth = b""
         self._locked_out = False
@@ -144,7 +146,7 @@ class MemoryTpm:
     # --- TpmCounters ---
 
     def define_counter(self, index: int) -> int:
-        if index in self._fixed:
+        if index in self._fixed or index in self._chains:
             raise Refused(Code.TPM_EXISTS, f"{index:#x}")
         if index not in self._counters:
             self._highest += 1
@@ -162,6 +164,7 @@ class MemoryTpm:
 
     def remove_counter(self, index: int) -> None:
         self._counters.pop(index, None)
+        self._chains.pop(index, None)
 
     def fix(self, index: int, data: bytes) -> None:
         of_size("fixed data", data, 1, MAX_FIXED)
@@ -174,16 +177,32 @@ class MemoryTpm:
             raise Unavailable(Code.TPM_MISSING, f"{index:#x}")
         return self._fixed[index]
 
+    # --- TpmChains ---
+
+    def define_chain(self, index: int) -> bytes:
+        if index in self._fixed or index in self._counters:
+            raise Refused(Code.TPM_EXISTS, f"{index:#x}")
+        return self._chains.setdefault(index, pcr.extend(bytes(32), bytes(32)))
+
+    def chain(self, index: int) -> bytes:
+        if index not in self._chains:
+            raise Unavailable(Code.TPM_MISSING, f"{index:#x}")
+        return self._chains[index]
+
+    def extend_chain(self, index: int, data: bytes) -> None:
+        of_digest("chain's data", data)
+        self._chains[index] = pcr.extend(self.chain(index), data)
+
     # --- TpmSealing ---
 
-    def seal(self, data: bytes, policy: bytes) -> SealedBlob:
+    def seal(self, data: Buffer, policy: bytes) -> SealedBlob:
         of_size("sealed data", data, 1, MAX_SEALED)
         of_digest("policy", policy)
         blob = be_sized(secrets.token_bytes(120)) + be_sized(secrets.token_bytes(78))
-        self._sealed[blob] = data, policy
+        self._sealed[blob] = bytes(data), policy
         return SealedBlob(blob)
 
-    def unseal(self, blob: SealedBlob, steps: Sequence[PolicyStep]) -> bytes:
+    def unseal(self, blob: SealedBlob, steps: Sequence[PolicyStep]) -> bytearray:
         reader = BigEndianReader(blob.data, "sealed data")
         _ = reader.sized(), reader.sized()
         reader.finish()
@@ -195,7 +214,7 @@ class MemoryTpm:
             policy = self._taken(policy, step)
         if policy.digest != wanted:
             raise TrustRefused(Code.TPM_POLICY, "sealed data")
-        return data
+        return bytearray(data)
 
     def _taken(self, policy: Policy, step: PolicyStep) -> Policy:
         match step:
@@ -234,7 +253,7 @@ class MemoryTpm:
         self._authorise(lockout_auth)
         self._lockout_auth = b""
         self._resets = 0
-        for gone in (self._keys, self._counters, self._sealed):
+        for gone in (self._keys, self._counters, self._chains, self._sealed):
             gone.clear()
 
     def shutdown(self) -> None:

@@ -172,6 +172,14 @@ class Code(StrEnum):
     VAULT_SEAL = "vault.seal"
     VAULT_COUNTER = "vault.counter"
     VAULT_MISSING = "vault.missing"
+    # the pack controller's vault, beside those of the module's
+    VAULT_FORMAT = "vault.format"
+    VAULT_ROLLBACK = "vault.rollback"
+    VAULT_POLICY = "vault.policy"
+    VAULT_UNKNOWN = "vault.unknown"
+    VAULT_FULL = "vault.full"
+    VAULT_EXPORT = "vault.export"
+    VAULT_MEMORY = "vault.memory"
     POWER_CUT = "power.cut"
     # module: the boot chain's verdicts
     BANK_NOT_BOOTABLE = "bank.not_bootable"

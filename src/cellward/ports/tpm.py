@@ -10,7 +10,7 @@ dictionary-attack protection must not lock a battery's own keys away.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from cellward.core.errors import Code, FormatRefused
 from cellward.core.keys import PublicKey
@@ -25,15 +25,27 @@ MAX_NONCE = 32  # of a quote, and of an approval's reference
 MAX_AUTHORISATION = 32
 MAX_FIXED = 512
 
+Buffer = bytes | bytearray | memoryview
+_Some = TypeVar("_Some", bytes, Buffer)
 _Nv = NvAttributes
 _COUNTER = _Nv.AUTHREAD | _Nv.AUTHWRITE | _Nv.OWNERREAD | _Nv.NO_DA
 _FIXED = _Nv.PLATFORMCREATE | _Nv.POLICY_DELETE | _Nv.WRITEDEFINE | _Nv.PPWRITE | _Nv.AUTHREAD | _Nv.NO_DA
 _NO_POLICY_HAS = b"\xff" * 32
 
+# The fleet's indices (docs/formats/controller-vault.md): in every pack the same, for policies name them.
+RELEASE_COUNTER = 0x01800301
+VAULT_COUNTER = 0x01800302
+VAULT_CHAIN = 0x01800303
+
 
 def counter_area(index: int) -> NvPublic:
     """A counter's public area once it counts. Its Name stands in policies: the same in the whole fleet."""
     return NvPublic(index, NvType.COUNTER, _COUNTER | _Nv.WRITTEN, COUNTER_SIZE)
+
+
+def chain_area(index: int) -> NvPublic:
+    """A chain's public area once it was extended."""
+    return NvPublic(index, NvType.EXTEND, _COUNTER | _Nv.WRITTEN, DIGEST_SIZE)
 
 
 def fixed_area(index: int, size: int) -> NvPublic:
@@ -42,7 +54,7 @@ def fixed_area(index: int, size: int) -> NvPublic:
     return NvPublic(index, NvType.ORDINARY, locked, size, _NO_POLICY_HAS)
 
 
-def of_size(what: str, data: bytes, least: int, most: int) -> bytes:
+def of_size(what: str, data: _Some, least: int, most: int) -> _Some:
     """Raises FormatRefused (tpm.input): a TPM would fill up, or refuse in words of its own."""
     if not least <= len(data) <= most:
         raise _input(what, f"{least} to {most} bytes" if least != most else f"{most} bytes", f"{len(data)}")
@@ -228,19 +240,39 @@ class TpmCounters(Protocol):
         ...
 
 
+class TpmChains(Protocol):
+    """NV chains hold SHA-256(value ‖ data) after each extension, as PCRs do, but with the power off too: what
+    one holds says which data came, and in which order. Removed and made again, it begins anew."""
+
+    def define_chain(self, index: int) -> bytes:
+        """Make it, unless it is there, extended with 32 zeros, and give its value; a cut is made good by
+        asking again. Raises Refused (tpm.exists) where something else has this index."""
+        ...
+
+    def chain(self, index: int) -> bytes:
+        """Raises Unavailable (tpm.missing)."""
+        ...
+
+    def extend_chain(self, index: int, data: bytes) -> None:
+        """For ever once it has returned; encrypted on the bus. Raises Unavailable (tpm.missing)."""
+        ...
+
+
 class TpmSealing(Protocol):
-    def seal(self, data: bytes, policy: bytes) -> SealedBlob:
+    def seal(self, data: Buffer, policy: bytes) -> SealedBlob:
         """1 to 128 bytes, for sessions with this policy digest."""
         ...
 
-    def unseal(self, blob: SealedBlob, steps: Sequence[PolicyStep]) -> bytes:
-        """Raises TrustRefused: tpm.policy where the steps fail or make another policy, tpm.blob where the
-        blob was changed or is another TPM's. Unavailable (tpm.missing) for a counter that is not there.
+    def unseal(self, blob: SealedBlob, steps: Sequence[PolicyStep]) -> bytearray:
+        """For the caller to wipe.
+
+        Raises TrustRefused: tpm.policy where the steps fail or make another policy, tpm.blob where the blob
+        was changed or is another TPM's. Unavailable (tpm.missing) for a counter that is not there.
         """
         ...
 
 
-class Tpm(TpmKeys, TpmMeasurements, TpmCounters, TpmSealing, Protocol):
+class Tpm(TpmKeys, TpmMeasurements, TpmCounters, TpmChains, TpmSealing, Protocol):
     """All of it, and what concerns the TPM as a whole."""
 
     def facts(self) -> TpmFacts: ...

@@ -18,38 +18,52 @@ _NONE = NvAttributes(0)
 _STATES = NvAttributes.WRITTEN | NvAttributes.WRITELOCKED
 
 
-class Counters(Connection):
+class Indices(Connection):
+    """What every kind of index has in common."""
+
+    def held(self, esys: ESAPI, area: NvPublic) -> NvAttributes:
+        """What has happened to the index. Raises Refused (tpm.exists) where it is not of this kind."""
+        public, _ = esys.nv_read_public(self.persistent(esys, area.index))
+        attributes = NvAttributes(int(public.nvPublic.attributes) & ~0xF0)
+        found = public.nvPublic
+        found.attributes = int(found.attributes) | _STATES
+        if found.marshal() != definition(area, _STATES).nvPublic.marshal():
+            raise _taken(area, "another kind of index")
+        return attributes
+
+
+class Counters(Indices):
     """ports.tpm.TpmCounters."""
 
     def define_counter(self, index: int) -> int:
         area = counter_area(index)
-        with self.command(_subject(area)) as esys:
+        with self.command(subject_of(area)) as esys:
             if not self.exists(esys, index):
-                esys.nv_define_space(None, _definition(area), ESYS_TR.OWNER)
-            held = self._held(esys, area)
+                esys.nv_define_space(None, definition(area), ESYS_TR.OWNER)
+            held = self.held(esys, area)
             if not held & NvAttributes.WRITTEN:
                 esys.nv_increment(self.persistent(esys, index))
             return self._count(esys, index)
 
     def counter(self, index: int) -> int:
-        with self.command(_subject(counter_area(index))) as esys:
+        with self.command(subject_of(counter_area(index))) as esys:
             return self._count(esys, index)
 
     def increment(self, index: int) -> None:
-        with self.command(_subject(counter_area(index))) as esys:
+        with self.command(subject_of(counter_area(index))) as esys:
             esys.nv_increment(self.persistent(esys, index))
 
     def remove_counter(self, index: int) -> None:
-        with self.command(_subject(counter_area(index))) as esys:
+        with self.command(subject_of(counter_area(index))) as esys:
             if self.exists(esys, index):
                 esys.nv_undefine_space(self._kept.pop(index), ESYS_TR.OWNER)
 
     def fix(self, index: int, data: bytes) -> None:
         area = fixed_area(index, len(of_size("fixed data", data, 1, MAX_FIXED)))
-        with self.command(_subject(area)) as esys:
+        with self.command(subject_of(area)) as esys:
             if not self.exists(esys, index):
-                esys.nv_define_space(None, _definition(area), ESYS_TR.PLATFORM)
-            held, place = self._held(esys, area), self.persistent(esys, index)
+                esys.nv_define_space(None, definition(area), ESYS_TR.PLATFORM)
+            held, place = self.held(esys, area), self.persistent(esys, index)
             if held & NvAttributes.WRITELOCKED:
                 if read_nv(esys, place) != data:
                     raise _taken(area, "other data")
@@ -58,7 +72,7 @@ class Counters(Connection):
             esys.nv_write_lock(place, ESYS_TR.PLATFORM)
 
     def fixed(self, index: int) -> bytes:
-        subject = _subject(fixed_area(index, 0))
+        subject = subject_of(fixed_area(index, 0))
         with self.command(subject) as esys:
             place = self.persistent(esys, index)
             public, _ = esys.nv_read_public(place)
@@ -70,16 +84,6 @@ class Counters(Connection):
     def _count(self, esys: ESAPI, index: int) -> int:
         return int.from_bytes(bytes(esys.nv_read(self.persistent(esys, index), COUNTER_SIZE)), "big")
 
-    def _held(self, esys: ESAPI, area: NvPublic) -> NvAttributes:
-        """What has happened to the index. Raises Refused (tpm.exists) where it is not of this kind."""
-        public, _ = esys.nv_read_public(self.persistent(esys, area.index))
-        attributes = NvAttributes(int(public.nvPublic.attributes) & ~0xF0)
-        found = public.nvPublic
-        found.attributes = int(found.attributes) | _STATES
-        if found.marshal() != _definition(area, _STATES).nvPublic.marshal():
-            raise _taken(area, "another kind of index")
-        return attributes
-
 
 def read_nv(esys: ESAPI, place: int) -> bytes:
     public, _ = esys.nv_read_public(place)
@@ -88,15 +92,15 @@ def read_nv(esys: ESAPI, place: int) -> bytes:
     return b"".join(map(bytes, parts))
 
 
-def _definition(area: NvPublic, states: NvAttributes = _NONE) -> TPM2B_NV_PUBLIC:
+def definition(area: NvPublic, states: NvAttributes = _NONE) -> TPM2B_NV_PUBLIC:
     """As it is defined: before it was written or locked, or with these `states`."""
     base = NvPublic(area.index, area.type, area.attributes & ~_STATES | states, area.size, area.policy)
     return TPM2B_NV_PUBLIC(nvPublic=TPMS_NV_PUBLIC.unmarshal(base.encode())[0])
 
 
-def _subject(area: NvPublic) -> str:
+def subject_of(area: NvPublic) -> str:
     return f"NV {area.type.name.lower()} {area.index:#010x}"
 
 
 def _taken(area: NvPublic, found: str) -> Refused:
-    return Refused(Code.TPM_EXISTS, _subject(area), expected="a free index, or the same there", found=found)
+    return Refused(Code.TPM_EXISTS, subject_of(area), expected="a free index, or the same there", found=found)

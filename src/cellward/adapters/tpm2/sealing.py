@@ -28,6 +28,7 @@ from cellward.core.wire import BigEndianReader, be16, be32, be_sized
 from cellward.ports.tpm import (
     MAX_SEALED,
     ApprovalStep,
+    Buffer,
     CounterStep,
     PcrStep,
     PolicyStep,
@@ -51,23 +52,23 @@ _KEYEDHASH = 0x0008
 class Sealing(Connection):
     """ports.tpm.TpmSealing. What is sealed and unsealed crosses the bus encrypted."""
 
-    def seal(self, data: bytes, policy: bytes) -> SealedBlob:
+    def seal(self, data: Buffer, policy: bytes) -> SealedBlob:
         of_size(_WHAT, data, 1, MAX_SEALED)
         of_digest("policy", policy)
-        sensitive = TPM2B_SENSITIVE_CREATE(TPMS_SENSITIVE_CREATE(data=data))
+        sensitive = TPM2B_SENSITIVE_CREATE(TPMS_SENSITIVE_CREATE(data=bytes(data)))
         with self.command(_WHAT) as esys:
-            root = self._storage_root(esys)
+            root = self.storage_root(esys)
             with session(esys, TPM2_SE.HMAC, root) as encrypted:
                 esys.trsess_set_attributes(encrypted, TPMA_SESSION.DECRYPT | TPMA_SESSION.CONTINUESESSION)
                 private, public, *_ = esys.create(root, sensitive, _sealed_area(policy), session1=encrypted)
         return SealedBlob(be_sized(bytes(private)) + be_sized(bytes(public.publicArea.marshal())))
 
-    def unseal(self, blob: SealedBlob, steps: Sequence[PolicyStep]) -> bytes:
+    def unseal(self, blob: SealedBlob, steps: Sequence[PolicyStep]) -> bytearray:
         reader = BigEndianReader(blob.data, _WHAT)
         private, public = reader.sized(), reader.sized()
         reader.finish()
         with self.command(_WHAT) as esys:
-            root = self._storage_root(esys)
+            root = self.storage_root(esys)
             with otherwise(Code.TPM_BLOB, _WHAT):
                 area = TPM2B_PUBLIC(publicArea=TPMT_PUBLIC.unmarshal(public)[0])
                 loaded = esys.load(root, TPM2B_PRIVATE.unmarshal(be_sized(private))[0], area)
@@ -76,7 +77,7 @@ class Sealing(Connection):
                     self._take(esys, policy, step)
                 esys.trsess_set_attributes(policy, TPMA_SESSION.ENCRYPT | TPMA_SESSION.CONTINUESESSION)
                 with otherwise(Code.TPM_BLOB, _WHAT):
-                    return bytes(esys.unseal(loaded, session1=policy))
+                    return bytearray(bytes(esys.unseal(loaded, session1=policy)))
 
     def _take(self, esys: ESAPI, policy: int, step: PolicyStep) -> None:
         with otherwise(Code.TPM_POLICY, f"{_WHAT}, {type(step).__name__}"):
@@ -90,7 +91,7 @@ class Sealing(Connection):
                 case ApprovalStep():
                     _take_approval(esys, policy, step)
 
-    def _storage_root(self, esys: ESAPI) -> int:
+    def storage_root(self, esys: ESAPI) -> int:
         """The owner's storage root key, made when it is first wanted. Looked at once for each connection."""
         if STORAGE_ROOT in self._kept:
             return self._kept[STORAGE_ROOT]

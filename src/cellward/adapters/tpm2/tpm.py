@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cellward.adapters.tpm2.chains import Chains
 from cellward.adapters.tpm2.connection import Connection
 from cellward.adapters.tpm2.keys import Keys
 from cellward.adapters.tpm2.measurements import Measurements
@@ -18,7 +19,7 @@ _LOCKED_OUT = 1 << 9  # TPMA_PERMANENT.inLockout
 _RANDOM_AT_ONCE = 32
 
 
-class Tpm2(Keys, Measurements, Counters, Sealing, Connection):
+class Tpm2(Keys, Measurements, Counters, Chains, Sealing, Connection):
     """ports.tpm.Tpm, as a context manager."""
 
     def facts(self) -> TpmFacts:

@@ -14,6 +14,7 @@ class Role(StrEnum):
     CALIBRATION = "calibration"
     RELEASE = "release"
     APPROVAL = "approval"
+    POLICY = "policy"
     TARGETS = "targets"
     SNAPSHOT = "snapshot"
     TIMESTAMP = "timestamp"

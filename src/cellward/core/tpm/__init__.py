@@ -7,6 +7,7 @@ certificate  the endorsement key's certificate, up to a configured manufacturer
 credential   a secret that only the TPM with that key and that object can read (TPM2_MakeCredential)
 pcr          PCR values, selections and composites
 quote        TPMS_ATTEST of a quote, and its verification
+approval     the terms on which a sealed value opens, as the maker approves them
 policy       policy digests as a trial session computes them
 measurement  what a pack controller measures, where, and under which name
 eventlog     what was extended into the PCRs, and the values that follow from it

@@ -79,6 +79,7 @@ class NvType(IntEnum):
 
     ORDINARY = 0x0
     COUNTER = 0x1
+    EXTEND = 0x4
 
 
 class Command(IntEnum):
