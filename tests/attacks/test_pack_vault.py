@@ -17,7 +17,7 @@ from cellward.core import exported, packvault
 from cellward.core.errors import CellwardError, Code, PolicyRefused, Refused, TrustRefused, Unavailable
 from cellward.core.keys import PublicKey
 from cellward.device import vault as vaults
-from cellward.device.vault import FILE, POLICIES, accept, create, opened
+from cellward.device.vault import FILE, POLICIES, Successor, accept, create, opened
 from cellward.ports.tpm import RELEASE_COUNTER, VAULT_CHAIN, VAULT_COUNTER
 from tests.support.maker import Hand
 from tests.support.packtpm import MemoryDevice, copy, make
@@ -318,13 +318,21 @@ def test_a_rotation_encrypts_everything_anew(pack: Pack) -> None:
 
 def test_another_policy_key_takes_over(pack: Pack) -> None:
     successor = Hand()
+    before = pack.file
     with opened(pack.place) as vault:
-        with refused(TrustRefused, Code.VAULT_POLICY):
-            vault.rotate(successor.public_key)
-        (pack.state / POLICIES / "next.json").write_bytes(policy(FIRST, pack.release, successor))
-        vault.rotate(successor.public_key)
+        for wrong, code in (
+            (policy(FIRST, pack.release), Code.ATTEST_POLICY),
+            (policy(SECOND, pack.release, successor), Code.VAULT_POLICY),
+        ):
+            with refused(TrustRefused, code):
+                vault.rotate(Successor(successor.public_key, wrong))
+            assert pack.file == before
+        vault.rotate(Successor(successor.public_key, policy(FIRST, pack.release, successor)))
+        vault.put("other", NEW)
     assert pack.read("pairing") == OLD
-    (pack.state / POLICIES / "next.json").unlink()
+    for file in (pack.state / POLICIES).iterdir():  # the predecessor's alone is left
+        if successor.public_key.fingerprint in file.read_text():
+            file.unlink()
     with refused(TrustRefused, Code.VAULT_POLICY), opened(pack.place):
         pass
 

@@ -1,6 +1,7 @@
 """Linux: memory that is locked, left out of core dumps and children, and wiped."""
 
 import ctypes
+import errno
 import mmap
 import os
 import resource
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cellward.core.errors import Code, Unavailable
+from cellward.core.errors import Code, Refused, Unavailable
 
 _PR_SET_DUMPABLE = 4
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -44,6 +45,42 @@ class LockedMemory:
     def randomise(self, view: memoryview) -> None:
         with Path("/dev/urandom").open("rb", buffering=0) as source:
             source.readinto(view)
+
+
+def read_into(path: Path | None, view: memoryview) -> int:
+    """Read a file, or standard input, into `view`; how many bytes there are.
+
+    Raises Unavailable (storage.missing, storage.failed), Refused (request.too_large) for more than have room.
+    """
+    subject = "standard input" if path is None else str(path)
+    try:
+        handle = 0 if path is None else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with open(handle, "rb", buffering=0, closefd=path is not None) as source:
+            size = 0
+            while size < len(view) and (some := source.readinto(view[size:])):
+                size += some
+            more = size == len(view) and source.read(1)
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        code = Code.STORAGE_MISSING if missing else Code.STORAGE_FAILED
+        raise Unavailable(code, subject, found=error.strerror or "an error") from error
+    if more:
+        raise Refused(
+            Code.REQUEST_TOO_LARGE, subject, expected=f"at most {len(view)} bytes", found="more than that"
+        )
+    return size
+
+
+def write_out(view: memoryview) -> None:
+    """To standard output. Raises Unavailable (storage.full, storage.failed)."""
+    done = 0
+    try:
+        while done < len(view):
+            done += os.write(1, view[done:])
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        code = Code.STORAGE_FULL if full else Code.STORAGE_FAILED
+        raise Unavailable(code, "standard output", found=error.strerror or "an error") from error
 
 
 def _lock(address: int, size: int) -> None:

@@ -32,7 +32,8 @@ from cellward.bootstrap.maker import (
 )
 from cellward.bootstrap.module import connect_module, module_verifier, registration_file, running_module
 from cellward.bootstrap.packs import agent_digest, know_agent, know_manufacturers, read_manufacturers
-from cellward.bootstrap.signers import calibration_signer, firmware_signer, release_signer
+from cellward.bootstrap.signers import calibration_signer, firmware_signer, policy_signer, release_signer
+from cellward.bootstrap.vault import print_secret, read_secret, vault_place
 
 __all__ = [
     "DirectoryStore",
@@ -62,8 +63,11 @@ __all__ = [
     "make_softkey",
     "measured",
     "module_verifier",
+    "policy_signer",
+    "print_secret",
     "read_file",
     "read_manufacturers",
+    "read_secret",
     "register",
     "register_versions",
     "registration",
@@ -82,6 +86,7 @@ __all__ = [
     "tpm",
     "tpm_authorities",
     "transport",
+    "vault_place",
     "wrap_for",
     "write_file",
 ]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 # Keys of people and releases. The others sign online, for each device or each day: no log could be read.
-LOGGED = frozenset({Role.ROOT, Role.FIRMWARE, Role.CALIBRATION, Role.RELEASE, Role.TARGETS})
+LOGGED = frozenset({Role.ROOT, Role.FIRMWARE, Role.CALIBRATION, Role.RELEASE, Role.TARGETS, Role.POLICY})
 
 
 def signing_log(home: Home) -> "SigningLog":

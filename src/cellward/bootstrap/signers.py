@@ -40,3 +40,10 @@ def calibration_signer(home: Home, key: str | None, subject: str) -> Signer:
     ring = keyring(home)
     found = ring.checked(signer(home, key), Role.CALIBRATION) if key else role_signer(home, Role.CALIBRATION)
     return logged(home, found, Role.CALIBRATION, "calibration", subject)
+
+
+def policy_signer(home: Home, key: str | None, subject: str) -> Signer:
+    """A policy key by its PKCS#11 URI, or the policy role's own. Every use is logged."""
+    ring = keyring(home)
+    found = ring.checked(signer(home, key), Role.POLICY) if key else role_signer(home, Role.POLICY)
+    return logged(home, found, Role.POLICY, "policy", subject)

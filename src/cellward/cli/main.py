@@ -24,6 +24,7 @@ COMMANDS = {
     "repo": "publish images and order them for vehicles",
     "server": "serve repositories, artefacts and enrolment",
     "device": "the pack controller: enrol, poll, verify, install",
+    "vault": "the pack controller's secrets: sealed in its TPM, for approved releases",
     "module": "the battery module: provision, boot, status",
     "verify": "any artefact, offline: who signed it, when, and what is wrong",
     "evidence": "clause or attack, control, test, last result",

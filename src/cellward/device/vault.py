@@ -70,6 +70,14 @@ class Place:
         return {name: approval.decode(self.store.read(name) or b"", name) for name in names}
 
 
+@dataclass(frozen=True)
+class Successor:
+    """Another policy key, and what it approves of the release that runs."""
+
+    approver: PublicKey
+    policy: bytes
+
+
 def create(place: Place, approver: PublicKey, policy: bytes) -> None:
     """An empty vault that opens by what `approver` approves; `policy` is the first of it.
 
@@ -146,19 +154,22 @@ class Vault:
         gone = self.content.value(name)
         self._commit(tuple(value for value in self.content.values if value is not gone))
 
-    def rotate(self, approver: PublicKey | None = None) -> None:
-        """Everything under a new key, sealed to the policies of `approver`, where that one changes.
+    def rotate(self, successor: Successor | None = None) -> None:
+        """Everything under a new key; sealed to the policies of the successor, where there is one.
 
-        Raises TrustRefused (vault.policy) where none of the new approver's fits: nothing has changed then.
+        Raises TrustRefused (vault.policy, attest.policy) where its policy does not open the new vault.
         """
-        place, owner = self._place, approver or self.content.approver
-        policy = self._policy if approver is None else _fitting(place, owner)
+        place, owner, policy = self._place, self.content.approver, self._policy
+        if successor is not None:
+            owner, policy = successor.approver, _approved(successor.approver, successor.policy)
         with place.memory.hold(KEY_SIZE) as key:
             sealed = _seal_new(place, key, owner)
             _unseal(place, sealed, owner, policy, key)
             values = tuple(self._moved(value, key) for value in self.content.values)
             content = replace(self.content, approver=owner, sealed=sealed)
             content = content.successor(place.tpm.chain(VAULT_CHAIN), values)
+            if successor is not None:  # first: without it the new file would open by nothing
+                place.store.write(_name(successor.policy), successor.policy)
             _write(place, content, key)
             self._key[:] = key
         self.content, self._policy = content, policy

@@ -133,7 +133,8 @@ def test_a_release_its_approval_and_its_withdrawal_are_in_the_log(tmp_path: Path
 
 def test_the_keys_of_people_are_logged_and_those_of_the_server_are_not() -> None:
     """Snapshot, timestamp, Director and CAs sign for each device or each day."""
-    assert {Role.ROOT, Role.FIRMWARE, Role.TARGETS, Role.RELEASE, Role.CALIBRATION} == LOGGED
+    people = {Role.ROOT, Role.FIRMWARE, Role.TARGETS, Role.RELEASE, Role.CALIBRATION, Role.POLICY}
+    assert people == LOGGED
 
 
 def test_publishing_logs_root_and_targets_alone(tmp_path: Path) -> None:

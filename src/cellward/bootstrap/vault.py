@@ -1,0 +1,41 @@
+"""The pack controller's vault: TPM, state directory and memory for secrets."""
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cellward.bootstrap.device import device_store, tpm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cellward.device.vault import Place
+
+
+@contextmanager
+def vault_place(state: Path) -> "Iterator[Place]":
+    """What the vault in this state directory stands on, for one process; it leaves no core dump from here on.
+
+    Raises storage.busy, tpm.*, vault.memory.
+    """
+    from cellward.adapters.lock import file_lock
+    from cellward.adapters.lockedmemory import LockedMemory, forbid_dumps
+    from cellward.device.vault import Place
+
+    forbid_dumps()
+    with file_lock(state / "vault" / "lock", patience=5.0), tpm(state) as found:
+        yield Place(found, device_store(state), LockedMemory())
+
+
+def read_secret(path: Path | None, view: memoryview) -> int:
+    """How many bytes a file has, or standard input: read into `view`, and nowhere else."""
+    from cellward.adapters.lockedmemory import read_into
+
+    return read_into(path, view)
+
+
+def print_secret(view: memoryview) -> None:
+    """To standard output, past every buffer."""
+    from cellward.adapters.lockedmemory import write_out
+
+    write_out(view)
