@@ -10,7 +10,7 @@ export PYTHON SKIP_APT
 BIN := .venv/bin
 TYPED := $(wildcard src tests bench firmware/*.py firmware/fuzz/*.py tools/*.py vectors/*.py)
 RESULTS := build/results.xml
-PYTEST_COV := $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=95
+PYTEST_COV := $(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=95
 CAMPAIGNS := faults powercut leakage
 BENCHES := $(sort $(wildcard bench/[!_]*.py))
 
@@ -26,7 +26,7 @@ demo: setup-demo ## the whole way in a temporary directory, ending in a page of 
 test: check ## everything: set-up, firmware, checks, all tests, coverage of the core, evidence
 ifeq ($(strip $(PYTEST)),)
 	@rm -f $(RESULTS)
-	@status=0; $(PYTEST_COV) --junitxml=$(RESULTS) || status=$$?; \
+	@status=0; $(PYTEST_COV) -n auto --dist worksteal --junitxml=$(RESULTS) || status=$$?; \
 	$(BIN)/cellward evidence export --check --results $(RESULTS) -o build/evidence && exit $$status
 else
 	$(PYTEST_COV) $(PYTEST)
