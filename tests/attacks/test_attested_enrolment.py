@@ -327,6 +327,14 @@ def test_a_token_that_another_used_meanwhile(world: World) -> None:
     assert world.registry.certificates("PACK-1") == before
 
 
+def test_a_token_that_expires_meanwhile(world: World) -> None:
+    world.now += inventory.TOKEN_LIFETIME - timedelta(minutes=1)
+    proof = world.pack.proof(world.introduce())
+    world.now += timedelta(seconds=90)
+    assert refused(world.prove(proof)) is Code.ENROL_TOKEN
+    assert world.untouched()
+
+
 def test_a_session_of_a_renewal_enrols_nobody_and_the_reverse(world: World) -> None:
     world.enrol()
     world.token = inventory.new_token(world.registry, "PACK-1", NOW)

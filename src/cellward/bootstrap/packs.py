@@ -18,26 +18,18 @@ if TYPE_CHECKING:
 
 def known(home: Home) -> "Known":
     """Whose TPMs, which agents and which images count; looked up each time."""
-    from functools import lru_cache
-
-    from cellward.core.image import decode
     from cellward.core.tpm.certificate import load_certificate
     from cellward.rollout.attested import Known
 
-    images, artefacts = image_repository(home), DirectoryStore(home.artefacts)
+    images = image_repository(home)
     agents, manufacturers = DirectoryStore(home.agents), DirectoryStore(home.tpm_manufacturers)
-
-    @lru_cache(maxsize=4096)  # a stored name has the same bytes for ever
-    def stated(stored_name: str) -> bytes:
-        data = artefacts.read(stored_name)
-        return b"" if data is None else decode(data, stored_name).stated_digest or b""
 
     def roots() -> "list[x509.Certificate]":
         return [load_certificate(manufacturers.read(name) or b"", name) for name in manufacturers.names()]
 
     def published(hardware: str, stage: "Stage") -> frozenset[bytes]:
         fitting = (t for t in images.targets() if t.stage == stage and hardware in t.hardware_ids)
-        return frozenset(stated(target.stored_name) for target in fitting)
+        return frozenset(bytes.fromhex(target.installed_sha256) for target in fitting)
 
     return Known(roots, lambda digest: agents.read(digest.hex()) is not None, published)
 

@@ -1,7 +1,8 @@
-"""Who this pack controller is: an ephemeral P-256 key and the certificate it got at enrolment.
+"""Who this pack controller is to a server: a P-256 key and a certificate for it.
 
-Until TPM enrolment exists the key lies in the state directory (0600) and a one-time token vouches
-for it. The key signs the vehicle's manifests and is handed to ssl in memory.
+A software identity's key lies in the state directory (0600), a one-time token vouches for it, and it signs
+the vehicle's manifests as well. Of a controller with a TPM see device.attested: its key is made for each
+certificate and stays in memory. Either is handed to ssl in memory.
 """
 
 import warnings
@@ -40,6 +41,7 @@ class Identity:
     vehicle: str
     key_pem: bytes = field(repr=False)
     certificate_pem: bytes = field(repr=False)
+    not_before: datetime
     not_after: datetime
 
     @property
@@ -80,13 +82,16 @@ def key_for(store: Store) -> bytes:
     """The stored key, or a new one: a cut between request and answer does not waste it."""
     held = store.read(KEY)
     if held is None:
-        held = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
+        held = new_key()
         store.write(KEY, held)
     return held
+
+
+def new_key() -> bytes:
+    """P-256, PKCS#8 in PEM."""
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def enrol(
@@ -108,7 +113,7 @@ def enrol(
     body = strictjson.encode(
         {
             "token": token,
-            "csr": _request(key, vehicle).decode("ascii"),
+            "csr": request(key, vehicle).decode("ascii"),
             "ecus": [{"ecu_id": ecu.ecu_id, "hardware_id": ecu.hardware_id} for ecu in ecus],
         }
     )
@@ -136,11 +141,16 @@ def check_token(text: str) -> str:
     return token
 
 
-def _request(key_pem: bytes, vehicle: str) -> bytes:
+def public_key(key_pem: bytes) -> PublicKey:
+    return PublicKey.from_cryptography(_load_key(key_pem).public_key())
+
+
+def request(key_pem: bytes, vehicle: str) -> bytes:
+    """PKCS#10 in PEM, signed by the key."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, vehicle)])
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    request = builder.sign(_load_key(key_pem), hashes.SHA256())
-    return request.public_bytes(serialization.Encoding.PEM)
+    made = builder.sign(_load_key(key_pem), hashes.SHA256())
+    return made.public_bytes(serialization.Encoding.PEM)
 
 
 def _load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
@@ -183,7 +193,9 @@ def check_certificate(pem: bytes, key_pem: bytes, vehicle: str, device_ca: bytes
         raise _refused(vehicle, f"the common name {vehicle}", ", ".join(names)[:80] or "none")
     # Encoded anew: nothing that stood around it in the answer reaches ssl or the disk.
     clean = certificate.public_bytes(serialization.Encoding.PEM)
-    return Identity(vehicle, key_pem, clean, certificate.not_valid_after_utc)
+    return Identity(
+        vehicle, key_pem, clean, certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    )
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
@@ -195,13 +207,12 @@ def _is_authority(certificate: x509.Certificate) -> bool:
 
 def _check_fresh(identity: Identity, now: datetime) -> None:
     """Only at enrolment: a certificate that is not valid yet or any more is not worth storing."""
-    certificate = x509.load_pem_x509_certificate(identity.certificate_pem)
-    if not certificate.not_valid_before_utc - CLOCK_SKEW <= now < certificate.not_valid_after_utc:
+    if not identity.not_before - CLOCK_SKEW <= now < identity.not_after:
         raise _refused(
             identity.vehicle,
             f"one valid at {strictjson.format_time(now)}",
-            f"one valid from {strictjson.format_time(certificate.not_valid_before_utc)}"
-            f" to {strictjson.format_time(certificate.not_valid_after_utc)}",
+            f"one valid from {strictjson.format_time(identity.not_before)}"
+            f" to {strictjson.format_time(identity.not_after)}",
         )
 
 

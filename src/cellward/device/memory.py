@@ -5,6 +5,7 @@
     device.json                     vehicle, modules                        (enrol)
     factory.json                    the factory data                        (enrol)
     identity/…                      key and certificate                     (device.identity)
+    measured.json                   the event log of this start             (device.measured)
     trust/REPOSITORY/ROLE.json      trusted metadata, verified again on load
     counter.json                    the last manifest counter used
     clock.json                      the last attested time, and whose it was
@@ -16,7 +17,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from cellward.core import strictjson
@@ -54,11 +55,20 @@ class ModuleEntry:
 
 
 @dataclass(frozen=True)
+class Attested:
+    """Of a controller that enrolled with its TPM: where it renews its certificate, its key's fingerprint."""
+
+    server: str
+    identity_key: str
+
+
+@dataclass(frozen=True)
 class Device:
-    """What was decided at enrolment."""
+    """What was decided at enrolment. `attested` is None for a software identity."""
 
     vehicle: str
     modules: tuple[ModuleEntry, ...]
+    attested: Attested | None = None
 
     @property
     def ecus(self) -> tuple[Ecu, ...]:
@@ -108,7 +118,11 @@ class Memory:
             ModuleEntry(entry.text("serial"), entry.text("hardware"), entry.text("address", limit=4096))
             for entry in entries
         )
-        return Device(check_vehicle_id(fields.text("vehicle")), modules)
+        attested = None
+        if "attested" in fields:
+            its = fields.fields("attested")
+            attested = Attested(its.text("server"), its.text("identity_key", SHA256_HEX))
+        return Device(check_vehicle_id(fields.text("vehicle")), modules, attested)
 
     def set_device(self, device: Device, factory: bytes) -> None:
         """The factory data first: without device.json nothing is enrolled."""
@@ -117,7 +131,10 @@ class Memory:
             {"serial": entry.serial, "hardware": entry.hardware, "address": entry.address}
             for entry in device.modules
         ]
-        self._write("device.json", {"vehicle": device.vehicle, "modules": modules})
+        tree: dict[str, object] = {"vehicle": device.vehicle, "modules": modules}
+        if device.attested is not None:
+            tree["attested"] = asdict(device.attested)
+        self._write("device.json", tree)
 
     def factory(self) -> Factory:
         data = self.store.read("factory.json")

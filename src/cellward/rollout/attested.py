@@ -60,7 +60,7 @@ class Known:
 
     manufacturers: Callable[[], Sequence[x509.Certificate]]  # of TPMs
     agent: Callable[[bytes], bool]  # whether an agent's code has this digest
-    images: Callable[[str, Stage], Collection[bytes]]  # digests that are published for a hardware
+    images: Callable[[str, Stage], Collection[bytes]]  # SHA-256 of those that are published
 
 
 @dataclass(frozen=True)

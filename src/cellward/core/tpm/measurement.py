@@ -2,7 +2,7 @@
 
 agent                        8   the digest of the package's code
 configuration                9   the factory data
-module SERIAL loader|app    10   the digest that the image of this module states
+module SERIAL loader|app    10   the whole image in the running bank, by the module's word
 """
 
 import hashlib
