@@ -1,11 +1,13 @@
 """`cellward device`: the pack controller's agent."""
 
+import hashlib
 import json
 import os
 import random
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,15 +15,14 @@ from typing import Any
 import click
 
 from cellward import bootstrap
+from cellward.cli.devicesession import Agents, agents, enrol_attested
 from cellward.core import strictjson
 from cellward.core.errors import CellwardError, Code, FormatRefused, Refused
 from cellward.core.metadata import MAX_FACTORY_SIZE, Factory, Repository, Role, decode_factory
 from cellward.device import clock, identity
-from cellward.device.agent import Agent, Cycle
+from cellward.device.agent import Cycle
 from cellward.device.memory import Device, Memory, ModuleEntry
 from cellward.device.update import Watch
-from cellward.ports.module import Module
-from cellward.ports.transport import Transport
 
 TOKEN_ENVIRONMENT = "CELLWARD_ENROL_TOKEN"
 TOKEN_FILE_LIMIT = 4096
@@ -67,6 +68,7 @@ def device() -> None:
     help="State file of a battery module. Repeat it for more.",
 )
 @click.option("--server", help="URL of the enrolment listener; by default the factory data's.")
+@click.option("--tpm", "with_tpm", is_flag=True, help="Keys in the TPM, and a start that it attests.")
 @click.option("--again", is_flag=True, help="Replace a certificate that is still valid.")
 @_json
 def enrol(
@@ -76,10 +78,15 @@ def enrol(
     token_file: Path | None,
     modules: tuple[Path, ...],
     server: str | None,
+    with_tpm: bool,
     again: bool,
     as_json: bool,
 ) -> None:
-    """Get a certificate for this controller and register its modules."""
+    """Get a certificate for this controller and register its modules.
+
+    The TPM is the one that CELLWARD_TPM names, or an embedded swtpm in the state directory. Without --tpm
+    the key is a file, and the server shows the pack as one without a TPM.
+    """
     data = bootstrap.read_file(factory_file, MAX_FACTORY_SIZE)
     factory = decode_factory(data)
     token = identity.check_token(_token(token_file))
@@ -92,11 +99,16 @@ def enrol(
         enrolled = Device(vehicle, tuple(_entry(path) for path in modules))
         url = server or _first(factory.enrol_urls)
         with bootstrap.transport(url, factory.server_ca) as transport:
-            got = identity.enrol(store, transport, factory.device_ca, vehicle, token, enrolled.ecus, _now())
+            if with_tpm:
+                enrolled, got = enrol_attested(state, enrolled, url, data, transport, token)
+            else:
+                ca, ecus = factory.device_ca, enrolled.ecus
+                got = identity.enrol(store, transport, ca, vehicle, token, ecus, _now())
         memory.set_device(enrolled, data)
     facts = {
         "vehicle": vehicle,
         "ecus": [ecu.ecu_id for ecu in enrolled.ecus],
+        "identity": _identity(enrolled),
         "certificate": {
             "key": got.public_key.fingerprint,
             "not_after": strictjson.format_time(got.not_after),
@@ -135,20 +147,28 @@ def _check_not_enrolled(memory: Memory, state: Path, vehicle: str, again: bool) 
     and trusted metadata are not ours to go on with."""
     try:
         held = memory.device()
-        certificate = identity.load(memory.store, held.vehicle, memory.factory().device_ca)
+        until = _enrolled_until(memory, held)
     except CellwardError as error:
         if error.code in (Code.ENROL_MISSING, Code.ENROL_CERTIFICATE, Code.STORAGE_MISSING):
             return
         raise
     other = held.vehicle != vehicle
-    if other or (not again and _now() < certificate.not_after):
+    if other or (not again and (until is None or _now() < until)):
+        term = f"until {strictjson.format_time(until)}" if until else "with its TPM"
         raise Refused(
             Code.ENROL_DONE,
             str(state),
             expected=f"a state directory of {vehicle}" if other else "a controller without a certificate",
-            found=f"{held.vehicle}, enrolled until {strictjson.format_time(certificate.not_after)}",
+            found=f"{held.vehicle}, enrolled {term}",
             advice="take another directory" if other else "--again replaces it",
         )
+
+
+def _enrolled_until(memory: Memory, held: Device) -> datetime | None:
+    """None: for as long as the TPM is there."""
+    if held.attested is not None:
+        return None
+    return identity.load(memory.store, held.vehicle, memory.factory().device_ca).not_after
 
 
 def _entry(path: Path) -> ModuleEntry:
@@ -157,6 +177,33 @@ def _entry(path: Path) -> ModuleEntry:
     with bootstrap.connect_module(address) as module:
         status = module.status()
     return ModuleEntry(status.serial, status.hardware, str(address))
+
+
+@device.command()
+@_state
+@click.option("--authorities", type=_file, help="Write the certificates, PEM, of who certified it.")
+@_json
+def tpm(state: Path, authorities: Path | None, as_json: bool) -> None:
+    """Which TPM this controller has. An embedded one is made, and brings its own authorities: the maker
+    takes them with `cellward server know-tpm`, as he would those of a TPM's manufacturer."""
+    with bootstrap.tpm(state) as found:
+        its = found.facts()
+        certificate = found.ek_certificate()
+    if authorities is not None:
+        bootstrap.write_file(authorities, bootstrap.tpm_authorities(state))
+    fingerprint = hashlib.sha256(certificate).hexdigest()
+    facts = {
+        "manufacturer": its.manufacturer,
+        "model": its.model,
+        "endorsement_certificate": fingerprint,
+        "failed_tries": its.failed_tries,
+        "locked_out": its.locked_out,
+    }
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    click.echo(f"{its.manufacturer} {its.model}, certificate {fingerprint[:16]}")
+    click.echo(f"failed tries {its.failed_tries}" + (", locked out" if its.locked_out else ""))
 
 
 # --- run ---
@@ -170,11 +217,9 @@ def _entry(path: Path) -> ModuleEntry:
 def run(state: Path, once: bool, interval: float, as_json: bool) -> None:
     """Poll, verify, install, confirm, report: once or for ever."""
     Memory(bootstrap.device_store(state)).device()  # before a lock file is made in the wrong place
-    with bootstrap.device_lock(state), ExitStack() as stack:
-        watch = stack.enter_context(_watch(as_json))
-        agent = _agent(state, watch, stack)
+    with bootstrap.device_lock(state), _watch(as_json) as watch, agents(state, watch) as current:
         while True:
-            refusal = _one(agent, watch, as_json)
+            refusal = _one(current, watch, as_json)
             if once and refusal is not None:
                 raise refusal
             if once:
@@ -184,35 +229,15 @@ def run(state: Path, once: bool, interval: float, as_json: bool) -> None:
             time.sleep(interval * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311  no secret
 
 
-def _one(agent: Agent, watch: Watch, as_json: bool) -> CellwardError | None:
-    """One cycle, shown. A full disk must not end the loop of a pack that nobody looks at."""
+def _one(current: Agents, watch: Watch, as_json: bool) -> CellwardError | None:
+    """One cycle, shown. Neither a full disk nor a server that gives no certificate must end the loop of a
+    pack that nobody looks at."""
     try:
-        cycle = agent.cycle(_now())
+        cycle = current().cycle(_now())
     except CellwardError as error:
         return error
     _show(cycle, watch, as_json)
     return cycle.refusal
-
-
-def _agent(state: Path, watch: Watch, stack: ExitStack) -> Agent:
-    memory = Memory(bootstrap.device_store(state))
-    enrolled, factory = memory.device(), memory.factory()
-    me = identity.load(memory.store, enrolled.vehicle, factory.device_ca)
-    return Agent(enrolled, factory, memory, me, _transports(factory, me, stack), _link, watch)
-
-
-def _transports(factory: Factory, me: identity.Identity, stack: ExitStack) -> dict[Repository, Transport]:
-    """The map's first server of each repository; one connection where it is the same one."""
-    urls = {Repository.DIRECTOR: factory.director_urls[0], Repository.IMAGE: factory.image_urls[0]}
-    opened = {
-        url: stack.enter_context(bootstrap.transport(url, factory.server_ca, me.certificate_pem, me.key_pem))
-        for url in dict.fromkeys(urls.values())
-    }
-    return {repository: opened[url] for repository, url in urls.items()}
-
-
-def _link(address: str) -> AbstractContextManager[Module]:
-    return bootstrap.connect_module(Path(address))
 
 
 @contextmanager
@@ -288,12 +313,12 @@ def status(state: Path, as_json: bool) -> None:
 
 def _remembered(memory: Memory) -> dict[str, Any]:
     enrolled, factory = memory.device(), memory.factory()
-    me = identity.load(memory.store, enrolled.vehicle, factory.device_ca)
     trusted = {r: memory.trusted(r, factory) for r in Repository}
     results, attested = memory.results(), clock.latest(memory, factory.time_keys)
     return {
         "vehicle": enrolled.vehicle,
-        "certificate": {"key": me.public_key.fingerprint, "not_after": strictjson.format_time(me.not_after)},
+        "identity": _identity(enrolled),
+        "certificate": _certificate(enrolled, factory, memory),
         "attested_time": attested and strictjson.format_time(attested),
         "trusted": {str(r): {str(role): t.version(role) for role in Role} for r, t in trusted.items()},
         "modules": [
@@ -309,10 +334,30 @@ def _remembered(memory: Memory) -> dict[str, Any]:
     }
 
 
+def _identity(enrolled: Device) -> dict[str, object]:
+    """Where the key is that signs reports: what a server can believe of this controller depends on it."""
+    if enrolled.attested is None:
+        return {"kind": "software", "attested": False}
+    return {"kind": "tpm", "attested": True, **asdict(enrolled.attested)}
+
+
+def _certificate(enrolled: Device, factory: Factory, memory: Memory) -> dict[str, str] | None:
+    """None with a TPM: that one is in the running agent's memory."""
+    if enrolled.attested is not None:
+        return None
+    me = identity.load(memory.store, enrolled.vehicle, factory.device_ca)
+    return {"key": me.public_key.fingerprint, "not_after": strictjson.format_time(me.not_after)}
+
+
 def _lines(facts: dict[str, Any]) -> Iterator[str]:
     certificate = facts["certificate"]
     yield f"vehicle      {facts['vehicle']}"
-    yield f"certificate  key {certificate['key'][:16]} until {certificate['not_after']}"
+    if certificate:
+        yield "identity     software: a key in a file, not attested"
+        yield f"certificate  key {certificate['key'][:16]} until {certificate['not_after']}"
+    else:
+        its = facts["identity"]
+        yield f"identity     TPM: key {its['identity_key'][:16]}, certificates of hours by {its['server']}"
     yield f"time         {facts['attested_time'] or 'never attested yet'}"
     for repository, versions in facts["trusted"].items():
         yield f"{repository:<12} " + ", ".join(f"{role} {version}" for role, version in versions.items())

@@ -137,10 +137,13 @@ class Memory:
         self._write("device.json", tree)
 
     def factory(self) -> Factory:
+        return decode_factory(self.factory_data())
+
+    def factory_data(self) -> bytes:
         data = self.store.read("factory.json")
         if data is None:
             raise Unavailable(Code.STORAGE_MISSING, "factory.json", expected="the factory data", found="none")
-        return decode_factory(data)
+        return data
 
     # --- trusted metadata --------------------------------------------------------------------
 

@@ -1,0 +1,160 @@
+"""The agent with a certificate: one from a file, or with a TPM one that is renewed while it runs."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cellward import bootstrap
+from cellward.core.errors import CellwardError, Code, Refused
+from cellward.core.metadata import Factory, Repository, decode_factory
+from cellward.core.tpm import measurement
+from cellward.core.tpm.eventlog import Event
+from cellward.core.tpm.measurement import ModuleImage
+from cellward.device import identity, inventory
+from cellward.device.agent import Agent
+from cellward.device.attested import Controller
+from cellward.device.identity import Identity
+from cellward.device.link import awake
+from cellward.device.measured import measure
+from cellward.device.memory import Attested, Device, Memory, ModuleEntry
+from cellward.device.update import Watch
+from cellward.ports.module import Module
+from cellward.ports.signer import Signer
+from cellward.ports.tpm import Tpm
+from cellward.ports.transport import Transport
+
+RETRY_SECONDS = 60.0
+
+Agents = Callable[[], Agent]  # the one to use now
+
+
+@contextmanager
+def agents(state: Path, watch: Watch) -> Iterator[Agents]:
+    """Raises Unavailable (enrol.missing, tpm.*) and what `identity.load` raises."""
+    memory = Memory(bootstrap.device_store(state))
+    device, factory = memory.device(), memory.factory()
+    with ExitStack() as stack:
+        if device.attested is not None:
+            tpm = stack.enter_context(bootstrap.tpm(state))
+            yield stack.enter_context(_Renewing(device, device.attested, factory, memory, tpm, watch)).agent
+            return
+        me = identity.load(memory.store, device.vehicle, factory.device_ca)
+        agent = _agent(device, factory, memory, me, me, watch, stack)
+        yield lambda: agent
+
+
+def enrol_attested(
+    state: Path, device: Device, server: str, factory: bytes, transport: Transport, token: str
+) -> tuple[Device, Identity]:
+    """Keys made in the TPM, the start measured, a certificate got: what `Memory.set_device` is to be given.
+
+    Raises Unavailable (tpm.*) and what the server refuses with; the TPM keeps its keys for the next try.
+    """
+    store, device_ca = bootstrap.device_store(state), decode_factory(factory).device_ca
+    with bootstrap.tpm(state) as tpm:
+        log = measure(tpm, store, measurements(device, factory))
+        controller = Controller(tpm, log, transport, device_ca, device.vehicle)
+        got = controller.enrol(token, device.ecus)
+        key = controller.signer.public_key.fingerprint
+    return replace(device, attested=Attested(server, key)), got
+
+
+@dataclass
+class _Renewing:
+    """A certificate is asked for at the start and at half of its life; a cycle is never interrupted, and
+    while no new one is to be had the old one is used for as long as the server takes it."""
+
+    device: Device
+    attested: Attested
+    factory: Factory
+    memory: Memory
+    tpm: Tpm
+    watch: Watch
+    _held: Agent | None = None
+    _due: float = 0.0
+    _connections: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> "_Renewing":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connections.close()
+
+    def agent(self) -> Agent:
+        """Raises what keeps a controller without any certificate from getting one."""
+        if self._held is not None and time.monotonic() < self._due:
+            return self._held
+        try:
+            self._renew()
+        except CellwardError as error:
+            if self._held is None:
+                raise
+            self.watch.say(f"certificate not renewed: {error}")
+            self._due = time.monotonic() + RETRY_SECONDS
+        assert self._held is not None  # noqa: S101  `_renew` raised, or set it
+        return self._held
+
+    def _renew(self) -> None:
+        log = measure(self.tpm, self.memory.store, measurements(self.device, self.memory.factory_data()))
+        server = bootstrap.transport(self.attested.server, self.factory.server_ca)
+        with server as transport:
+            controller = Controller(self.tpm, log, transport, self.factory.device_ca, self.device.vehicle)
+            me = self._certificate(controller)
+        with ExitStack() as new:
+            signer = controller.signer
+            self._held = _agent(self.device, self.factory, self.memory, me, signer, self.watch, new)
+            self._connections.close()
+            self._connections = new.pop_all()
+        self._due = time.monotonic() + (me.not_after - me.not_before).total_seconds() / 2
+
+    def _certificate(self, controller: Controller) -> Identity:
+        try:
+            return controller.renew()
+        except Refused as refused:
+            if refused.code is not Code.ATTEST_UNKNOWN:
+                raise
+            self.watch.say(f"{refused}; asking for a certificate for recovery")
+            return controller.renew(recovery=True)
+
+
+def measurements(device: Device, factory: bytes) -> list[Event]:
+    """The agent's code, the factory data, and what the modules that answer say that they run."""
+    return [measurement.agent(bootstrap.agent_digest()), measurement.configuration(factory)] + [
+        measurement.module(image) for entry in device.modules for image in _images(entry)
+    ]
+
+
+def _images(entry: ModuleEntry) -> list[ModuleImage]:
+    """Nothing of a module that does not answer: the report says why."""
+    with suppress(CellwardError), link(entry.address) as module:
+        runs = inventory.installed(module, awake(module))
+        return [ModuleImage(entry.serial, s, bytes.fromhex(i.sha256)) for s, i in runs.items()]
+    return []
+
+
+def link(address: str) -> AbstractContextManager[Module]:
+    return bootstrap.connect_module(Path(address))
+
+
+def _agent(
+    device: Device,
+    factory: Factory,
+    memory: Memory,
+    me: Identity,
+    signer: Signer,
+    watch: Watch,
+    stack: ExitStack,
+) -> Agent:
+    return Agent(device, factory, memory, signer, _transports(factory, me, stack), link, watch)
+
+
+def _transports(factory: Factory, me: Identity, stack: ExitStack) -> dict[Repository, Transport]:
+    """The map's first server of each repository; one connection where it is the same one."""
+    urls = {Repository.DIRECTOR: factory.director_urls[0], Repository.IMAGE: factory.image_urls[0]}
+    opened = {
+        url: stack.enter_context(bootstrap.transport(url, factory.server_ca, me.certificate_pem, me.key_pem))
+        for url in dict.fromkeys(urls.values())
+    }
+    return {repository: opened[url] for repository, url in urls.items()}

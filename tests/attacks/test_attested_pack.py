@@ -1,0 +1,164 @@
+"""A pack controller with its TPM against the running server: real programs, a real swtpm, real TLS.
+
+The battery module is the fake: it is in its ROM's recovery, which measures nothing, unless a test says so.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cellward import bootstrap
+from cellward.adapters.sql import SqliteRegistry
+from cellward.cli.device import device
+from cellward.core.errors import CellwardError, Code
+from cellward.core.metadata import verify_manifest
+from cellward.ports.module import Outcome
+from tests.fakes.module import FakeModule
+from tests.support.pack import Pack
+from tests.support.running import House, Server, server
+
+VEHICLE = "PACK-7"
+
+
+@dataclass
+class Field:
+    """A maker, his server, and a controller with an embedded TPM that nobody knows yet."""
+
+    house: House
+    server: Server
+    module: FakeModule
+    state: Path
+
+    def device(self, *arguments: str, state: Path | None = None, token: str = "") -> Result:
+        command, *more = arguments
+        fixed = (command, "--state", str(state or self.state))
+        return CliRunner().invoke(device, [*fixed, *more], env={"CELLWARD_ENROL_TOKEN": token or None})
+
+    def enrol(self, token: str, *more: str, state: Path | None = None, vehicle: str = VEHICLE) -> Result:
+        factory = str(self.house.data.parent / "factory.json")
+        fixed = ("enrol", "--tpm", "--factory", factory, "--vehicle", vehicle, "--module", "m1.module")
+        return self.device(*fixed, *more, state=state, token=token)
+
+    def token(self, vehicle: str = VEHICLE) -> str:
+        return self.house.run("server", "enrol-token", vehicle).strip()
+
+    def once(self, state: Path | None = None) -> Result:
+        return self.device("run", "--once", "--json", state=state)
+
+    def shown(self) -> list[dict[str, object]]:
+        return json.loads(self.house.run("server", "vehicles", "--json"))  # type: ignore[no-any-return]
+
+    def noted(self) -> str:
+        (vehicle,) = self.shown()
+        its = vehicle["attestation"]
+        assert isinstance(its, dict)
+        return its["noted"]["code"] if its["noted"] else ""
+
+    def forget_agents(self) -> None:
+        shutil.rmtree(self.house.data / "agents")
+
+    def know_agent(self) -> None:
+        self.house.run("server", "know-agent")
+
+
+@pytest.fixture
+def field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Field]:
+    house = House(tmp_path / "data")
+    house.run("keys", "init")
+    house.run("repo", "init")
+    module = Pack().module
+    module.outcome = Outcome.RECOVERY
+    monkeypatch.setattr(bootstrap, "connect_module", lambda path: nullcontext(module))
+    with server(house) as running:
+        urls = {"--url": running.devices, "--enrol-url": running.enrolment}
+        options = [part for name, port in urls.items() for part in (name, f"https://127.0.0.1:{port}")]
+        house.run("repo", "factory", *options, "-o", "factory.json")
+        yield Field(house, running, module, tmp_path / "pack")
+
+
+def refused(result: Result, code: Code) -> None:
+    error = result.exception
+    assert isinstance(error, CellwardError), (error, result.output)
+    assert error.code is code, str(error)
+
+
+def test_the_way_of_an_attested_pack(field: Field, tmp_path: Path) -> None:
+    token = field.token()
+    refused(field.enrol(token), Code.ATTEST_CERTIFICATE)  # nobody's TPM yet
+    authorities = str(tmp_path / "authorities.pem")
+    assert field.device("tpm", "--authorities", authorities).exit_code == 0
+    field.house.run("server", "know-tpm", authorities)
+    refused(field.enrol(token), Code.ATTEST_UNKNOWN)  # nobody's agent
+    field.know_agent()
+    field.module.outcome = Outcome.RUNNING
+    refused(field.enrol(token), Code.ATTEST_UNKNOWN)  # an image that was never published
+    field.module.outcome = Outcome.RECOVERY
+    assert field.shown() == []
+    refused(field.device("status"), Code.ENROL_MISSING)
+
+    assert field.enrol(token).exit_code == 0
+    (vehicle,) = field.shown()
+    assert (vehicle["vehicle"], field.noted()) == (VEHICLE, "")
+    assert not (field.state / "identity").exists()  # no key on any disk
+    assert not [
+        p
+        for p in field.state.rglob("*")
+        if p.is_file() and b"PRIVATE KEY" in p.read_bytes() and "tpm" not in p.parts
+    ]
+    refused(field.enrol(field.token()), Code.ENROL_DONE)
+    assert "TPM" in field.device("status").output
+
+    assert field.once().exit_code == 0
+    with SqliteRegistry(field.house.data / "cellward.db") as registry:
+        held, report = registry.attestation(VEHICLE), registry.last_report(VEHICLE)
+        assert held is not None
+        assert report is not None
+        verify_manifest(report.body, held.identity_key, VEHICLE, 0)
+        before = len(registry.certificates(VEHICLE))
+
+    field.forget_agents()  # what runs is not the maker's any more
+    assert "attest.unknown" in field.device("run", "--once").output
+    (vehicle,) = field.shown()
+    assert (vehicle["certificate"]["recovery"], field.noted()) == (True, Code.ATTEST_UNKNOWN)  # type: ignore[index]
+    field.know_agent()
+    assert field.once().exit_code == 0
+    assert field.noted() == ""
+
+    field.house.run("server", "revoke", VEHICLE)
+    refused(field.once(), Code.TLS_CLIENT_CERTIFICATE)
+    with SqliteRegistry(field.house.data / "cellward.db") as registry:
+        assert len(registry.certificates(VEHICLE)) == before + 2
+        assert all(certificate.revoked for certificate in registry.certificates(VEHICLE)[:1])
+
+
+def test_copies_are_noticed_and_lost_answers_are_made_good(field: Field, tmp_path: Path) -> None:
+    authorities = str(tmp_path / "authorities.pem")
+    field.device("tpm", "--authorities", authorities)
+    field.house.run("server", "know-tpm", authorities)
+    field.know_agent()
+    token = field.token()
+    assert field.enrol(token).exit_code == 0
+    (field.state / "device.json").unlink()  # as if the power went before it was written
+    assert field.enrol(token).exit_code == 0
+
+    copy = tmp_path / "copy"
+    shutil.copytree(field.state, copy)
+    for _ in range(2):
+        assert field.once().exit_code == 0
+    refused(field.once(copy), Code.ENROL_IDENTITY)
+    assert field.noted() == Code.ENROL_IDENTITY
+
+    without = tmp_path / "without"  # a copy of everything but the TPM
+    shutil.copytree(field.state, without, ignore=shutil.ignore_patterns("tpm"))
+    refused(field.once(without), Code.TPM_MISSING)
+
+    second = tmp_path / "second"
+    shutil.copytree(field.state / "tpm", second / "tpm")
+    refused(field.enrol(field.token("PACK-8"), state=second, vehicle="PACK-8"), Code.ENROL_IDENTITY)
+    assert [vehicle["vehicle"] for vehicle in field.shown()] == [VEHICLE]
