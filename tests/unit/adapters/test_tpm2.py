@@ -265,6 +265,9 @@ def test_nothing_stays_in_the_slots(device: SwtpmDevice) -> None:
     with tpm.command("test") as esys:
         for kind in (TRANSIENT, *SESSIONS):
             assert handles(esys, *kind) == []
+    assert tpm.unseal(blob, [PcrStep((8,))]) == SECRET
+    with tpm.command("test") as esys:
+        assert [len(handles(esys, *kind)) for kind in (TRANSIENT, *SESSIONS)] == [0, 1, 0], "the bus's own"
 
 
 def test_the_secret_is_not_to_be_read_on_the_bus(device: SwtpmDevice, packets: list[bytes]) -> None:

@@ -1,9 +1,8 @@
 """NV indices that are only ever extended."""
 
-from cellward.adapters.tpm2.connection import session
 from cellward.adapters.tpm2.nvram import Indices, definition, subject_of
 from cellward.adapters.tpm2.sealing import Sealing
-from cellward.adapters.tpm2.vendor import ESAPI, ESYS_TR, TPM2_SE, TPMA_SESSION
+from cellward.adapters.tpm2.vendor import ESAPI, ESYS_TR, TPMA_SESSION
 from cellward.core.tpm.numbers import DIGEST_SIZE, NvAttributes
 from cellward.ports.tpm import chain_area, of_digest
 
@@ -34,6 +33,5 @@ class Chains(Indices, Sealing):
 
     def _extend(self, esys: ESAPI, index: int, data: bytes) -> None:
         place = self.persistent(esys, index)
-        with session(esys, TPM2_SE.HMAC, self.storage_root(esys)) as encrypted:
-            esys.trsess_set_attributes(encrypted, TPMA_SESSION.DECRYPT | TPMA_SESSION.CONTINUESESSION)
-            esys.nv_extend(place, data, session2=encrypted)
+        bus = self.encrypting(esys, self.storage_root(esys), TPMA_SESSION.DECRYPT)
+        esys.nv_extend(place, data, session2=bus)

@@ -19,6 +19,7 @@ from cellward.adapters.tpm2.vendor import (
     TPM2_CAP,
     TPM2_RC,
     TPM2_SE,
+    TPMA_SESSION,
     TPMT_SYM_DEF,
     PyTCTI,
     TSS2_Exception,
@@ -32,6 +33,7 @@ class Connection:
     def __init__(self, tcti: "str | PyTCTI") -> None:
         self._lock = threading.RLock()
         self._kept: dict[int, int] = {}
+        self._bus: int | None = None
         try:
             self._esys: ESAPI | None = ESAPI(tcti)
         except TSS2_Exception as error:
@@ -54,6 +56,7 @@ class Connection:
     def close(self) -> None:
         with self._lock:
             if self._esys is not None:
+                self.forget()
                 self._esys.close()
                 self._esys = None
 
@@ -87,8 +90,22 @@ class Connection:
             return False
         return True
 
+    def encrypting(self, esys: ESAPI, salted_by: int, direction: TPMA_SESSION) -> int:
+        """A session beside a command's own: the first parameter, or the answer's, is not to be read on the bus.
+
+        Salted by a storage key, which takes as long as all the rest of a command: it is kept.
+        """
+        if self._bus is None:
+            self._bus = start_session(esys, TPM2_SE.HMAC, salted_by)
+        esys.trsess_set_attributes(self._bus, direction | TPMA_SESSION.CONTINUESESSION)
+        return self._bus
+
     def forget(self) -> None:
         """What the TPM holds may have changed."""
+        bus, self._bus = self._bus, None
+        if bus is not None and self._esys is not None:
+            with suppress(TSS2_Exception):  # it may be gone already
+                self._esys.flush_context(bus)
         kept, self._kept = self._kept, {}
         for handle in kept.values():
             if self._esys is not None:
@@ -108,12 +125,15 @@ def transient(esys: ESAPI, handle: int) -> Iterator[int]:
 
 
 @contextmanager
-def session(esys: ESAPI, kind: TPM2_SE, salted_by: int = ESYS_TR.NONE) -> Iterator[int]:
-    """A session; salted by a storage key of the TPM, what it encrypts is not to be read on the bus."""
-    cipher = TPMT_SYM_DEF(algorithm=TPM2_ALG.AES, keyBits={"aes": 128}, mode={"aes": TPM2_ALG.CFB})
-    started = esys.start_auth_session(salted_by, ESYS_TR.NONE, kind, cipher, TPM2_ALG.SHA256)
-    with transient(esys, started):
+def policy_session(esys: ESAPI) -> Iterator[int]:
+    with transient(esys, start_session(esys, TPM2_SE.POLICY, ESYS_TR.NONE)) as started:
         yield started
+
+
+def start_session(esys: ESAPI, kind: TPM2_SE, salted_by: int) -> int:
+    cipher = TPMT_SYM_DEF(algorithm=TPM2_ALG.AES, keyBits={"aes": 128}, mode={"aes": TPM2_ALG.CFB})
+    started: int = esys.start_auth_session(salted_by, ESYS_TR.NONE, kind, cipher, TPM2_ALG.SHA256)
+    return started
 
 
 def handles(esys: ESAPI, first: int, last: int) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from cellward.adapters.tpm2.connection import Connection, handles, session, transient
+from cellward.adapters.tpm2.connection import Connection, handles, policy_session, transient
 from cellward.adapters.tpm2.nvram import read_nv
 from cellward.adapters.tpm2.refusals import otherwise
 from cellward.adapters.tpm2.vendor import (
@@ -16,7 +16,6 @@ from cellward.adapters.tpm2.vendor import (
     ESYS_TR,
     TPM2_ALG,
     TPM2_RH,
-    TPM2_SE,
     TPM2_ST,
     TPM2B_ENCRYPTED_SECRET,
     TPM2B_ID_OBJECT,
@@ -110,7 +109,7 @@ class Keys(Connection):
             seed = unmarshalled(TPM2B_ENCRYPTED_SECRET, credential.encrypted_seed, subject)
         with self.command(subject) as esys:
             key = self.persistent(esys, PLACES[name])
-            with self._endorsing(esys, template) as endorsing, session(esys, TPM2_SE.POLICY) as policy:
+            with self._endorsing(esys, template) as endorsing, policy_session(esys) as policy:
                 esys.policy_secret(ESYS_TR.ENDORSEMENT, policy)
                 with otherwise(Code.TPM_BLOB, subject):
                     return bytes(esys.activate_credential(key, endorsing, blob, seed, session2=policy))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cellward.adapters.tpm2.connection import Connection, session, transient
+from cellward.adapters.tpm2.connection import Connection, policy_session, transient
 from cellward.adapters.tpm2.keys import public_area, tpm_signature
 from cellward.adapters.tpm2.measurements import selected
 from cellward.adapters.tpm2.refusals import otherwise
@@ -10,7 +10,6 @@ from cellward.adapters.tpm2.vendor import (
     ESAPI,
     ESYS_TR,
     TPM2_EO,
-    TPM2_SE,
     TPM2B_OPERAND,
     TPM2B_PRIVATE,
     TPM2B_PUBLIC,
@@ -58,9 +57,8 @@ class Sealing(Connection):
         sensitive = TPM2B_SENSITIVE_CREATE(TPMS_SENSITIVE_CREATE(data=bytes(data)))
         with self.command(_WHAT) as esys:
             root = self.storage_root(esys)
-            with session(esys, TPM2_SE.HMAC, root) as encrypted:
-                esys.trsess_set_attributes(encrypted, TPMA_SESSION.DECRYPT | TPMA_SESSION.CONTINUESESSION)
-                private, public, *_ = esys.create(root, sensitive, _sealed_area(policy), session1=encrypted)
+            bus = self.encrypting(esys, root, TPMA_SESSION.DECRYPT)
+            private, public, *_ = esys.create(root, sensitive, _sealed_area(policy), session2=bus)
         return SealedBlob(be_sized(bytes(private)) + be_sized(bytes(public.publicArea.marshal())))
 
     def unseal(self, blob: SealedBlob, steps: Sequence[PolicyStep]) -> bytearray:
@@ -72,12 +70,12 @@ class Sealing(Connection):
             with otherwise(Code.TPM_BLOB, _WHAT):
                 area = TPM2B_PUBLIC(publicArea=TPMT_PUBLIC.unmarshal(public)[0])
                 loaded = esys.load(root, TPM2B_PRIVATE.unmarshal(be_sized(private))[0], area)
-            with transient(esys, loaded), session(esys, TPM2_SE.POLICY, root) as policy:
+            with transient(esys, loaded), policy_session(esys) as policy:
                 for step in steps:
                     self._take(esys, policy, step)
-                esys.trsess_set_attributes(policy, TPMA_SESSION.ENCRYPT | TPMA_SESSION.CONTINUESESSION)
+                bus = self.encrypting(esys, root, TPMA_SESSION.ENCRYPT)
                 with otherwise(Code.TPM_BLOB, _WHAT):
-                    return bytearray(bytes(esys.unseal(loaded, session1=policy)))
+                    return bytearray(bytes(esys.unseal(loaded, session1=policy, session2=bus)))
 
     def _take(self, esys: ESAPI, policy: int, step: PolicyStep) -> None:
         with otherwise(Code.TPM_POLICY, f"{_WHAT}, {type(step).__name__}"):
