@@ -7,7 +7,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cellward.core.errors import CellwardError, Code, Refused, TrustRefused, Unavailable
+from cellward.core.errors import CellwardError, Code, FormatRefused, Refused, TrustRefused, Unavailable
 from cellward.core.keys import PublicKey
 from cellward.core.tpm import pcr
 from cellward.core.tpm.credential import Credential, make_credential
@@ -112,6 +112,12 @@ def test_an_altered_credential_opens_nothing(tpm: Tpm) -> None:
     for wrong in (Credential(made.blob, seed), Credential(made.blob[:-1], seed), Credential(b"", b"")):
         with pytest.raises(Refused):
             tpm.activate_credential(KeyName.ATTESTATION, wrong)
+    for longer in (
+        Credential(made.blob + b"\0", made.encrypted_seed),
+        Credential(made.blob, made.encrypted_seed + b"\0"),
+    ):
+        with refused(FormatRefused, Code.TRAILING):
+            tpm.activate_credential(KeyName.ATTESTATION, longer)
     assert tpm.activate_credential(KeyName.ATTESTATION, made) == SECRET
 
 

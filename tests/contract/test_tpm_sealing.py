@@ -158,6 +158,8 @@ def test_clear_destroys_what_is_the_owner_s(tpm: Tpm) -> None:
     blob, steps = sealed(tpm), release(DIGEST, version)
     for name in KeyName:
         tpm.create_key(name)
+    assert tpm.sign(DIGEST)
+    assert tpm.unseal(blob, steps) == SECRET
     tpm.set_lockout_auth(SECRET)
     tpm.clear(SECRET)
     assert [tpm.key(name) for name in KeyName] == [None, None]

@@ -177,3 +177,20 @@ def test_a_policy_that_they_compute_opens_what_we_sealed(ours: Ours, theirs: too
     with ours() as tpm, pytest.raises(TrustRefused) as error:
         tpm.unseal(blob, steps)
     assert error.value.code is Code.TPM_POLICY
+
+
+def test_what_is_sealed_opens_by_its_policy_alone(ours: Ours, theirs: tools.Tpm) -> None:
+    """Not by an empty authorisation, which everybody has."""
+    with ours() as tpm:
+        blob = tpm.seal(SECRET, Policy().pcr(tpm.pcr_read([8])).digest).data
+    middle = 2 + int.from_bytes(blob[:2], "big")
+    theirs.write("private", blob[:middle])
+    theirs.write("public", blob[middle:])
+    theirs.run("load", "-C", "0x81000001", "-r", "private", "-u", "public", "-c", "sealed.ctx")
+    with pytest.raises(AssertionError):
+        theirs.run("unseal", "-c", "sealed.ctx")
+    assert theirs.run("unseal", "-c", "sealed.ctx", "-p", "pcr:sha256:8") == SECRET.decode()
+    with ours() as tpm:
+        tpm.pcr_extend(8, DIGEST)
+    with pytest.raises(AssertionError):
+        theirs.run("unseal", "-c", "sealed.ctx", "-p", "pcr:sha256:8")

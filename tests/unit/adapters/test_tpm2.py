@@ -20,13 +20,19 @@ from hypothesis import strategies as st
 from cellward import bootstrap
 from cellward.adapters.tpm2 import refusals
 from cellward.adapters.tpm2.connection import handles
+from cellward.adapters.tpm2.keys import EK_HANDLES
 from cellward.adapters.tpm2.swtpm import SocketTransport
+from cellward.adapters.tpm2.tpm import Tpm2
 from cellward.adapters.tpm2.vendor import ESYS_TR, TPM2_RC, TPM2B_SENSITIVE_CREATE, TSS2_Exception
 from cellward.core.errors import CellwardError, Code, Refused, TrustRefused, Unavailable
 from cellward.core.tpm.certificate import verify_certificate
+from cellward.core.tpm.credential import Credential, make_credential
 from cellward.core.tpm.policy import Policy
-from cellward.ports.tpm import KeyName, PcrStep, SealedBlob
+from cellward.core.tpm.public import decode_public, name_of
+from cellward.ports.tpm import KeyName, PcrStep, SealedBlob, Tpm
+from tests.support.manufacturer import EK, ROOT, der
 from tests.support.packtpm import SwtpmDevice, copy, refused
+from tests.support.tpm import running_swtpm
 
 INDEX = 0x01800100
 DIGEST = bytes(range(32))
@@ -112,6 +118,26 @@ def test_a_killed_owner_takes_it_along(made_tpm: Path, tmp_path: Path) -> None:
             assert tpm.counter(INDEX) in (acknowledged, acknowledged + 1)
 
 
+def test_state_that_is_still_held_is_waited_for(device: SwtpmDevice) -> None:
+    """By what a killed owner left behind, for as long as it takes to end."""
+    device.off()
+    held = device.embedded.folder / "made" / "nv" / ".lock"
+    program = (
+        "import fcntl, sys, time\n"
+        "with open(sys.argv[1], 'w') as file:\n"
+        "    fcntl.lockf(file, fcntl.LOCK_EX)\n"
+        "    print(flush=True)\n"
+        "    time.sleep(0.3)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, held], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline()
+        with device.embedded.running() as tpm:
+            assert tpm.random(8)
+            assert holder.poll() == 0
+    device._on()
+
+
 def test_ctrl_c_does_not_reach_it(device: SwtpmDevice) -> None:
     assert os.getpgid(device.running.process.pid) != os.getpgid(0)
 
@@ -136,7 +162,7 @@ def test_a_making_that_was_cut_is_made_good(tmp_path: Path) -> None:
         "bootstrap.tpm(pathlib.Path(sys.argv[1])).__enter__()"
     )
     owner = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)])
-    while not (tmp_path / "tpm" / "new" / "nv").is_dir():
+    while not list((tmp_path / "tpm").glob("new.*/nv")):
         time.sleep(0.01)
     time.sleep(0.1)
     owner.kill()
@@ -148,7 +174,7 @@ def test_a_making_that_was_cut_is_made_good(tmp_path: Path) -> None:
         found = verify_certificate(tpm.ek_certificate(), between, [root], datetime.now(UTC))
         assert found.manufacturer == "id:00001014"
     assert (tmp_path / "tpm" / "made").stat().st_mode & 0o077 == 0
-    assert not (tmp_path / "tpm" / "new").exists()
+    assert {path.name for path in (tmp_path / "tpm").iterdir()} >= {"made", "lock"}
 
 
 def test_any_folder_will_do(made_tpm: Path, tmp_path: Path) -> None:
@@ -211,6 +237,48 @@ def test_a_tpm_that_goes_away_is_absent(device: SwtpmDevice, capfd: pytest.Captu
         with refused(Unavailable, Code.TPM_ABSENT):
             device.tpm.sign(DIGEST)
     assert capfd.readouterr() == ("", "")
+
+
+# --- the endorsement key, wherever its maker keeps it ---
+
+
+def credential(tpm: Tpm) -> Credential:
+    area = tpm.key(KeyName.ATTESTATION) or tpm.create_key(KeyName.ATTESTATION)
+    return make_credential(decode_public(tpm.ek_public()), name_of(area), SECRET, tpm.random)
+
+
+def test_another_key_in_its_range_is_not_taken_for_it(device: SwtpmDevice) -> None:
+    tpm = device.running.tpm
+    with tpm.command("test") as esys:
+        made, *_ = esys.create_primary(TPM2B_SENSITIVE_CREATE(), "ecc256:aes128cfb")
+        esys.evict_control(ESYS_TR.OWNER, made, 0x81010000)
+        esys.flush_context(made)
+    assert tpm.activate_credential(KeyName.ATTESTATION, credential(tpm)) == SECRET
+
+
+def test_it_is_made_where_it_is_not_kept(device: SwtpmDevice) -> None:
+    tpm = device.running.tpm
+    with tpm.command("test") as esys:
+        for place in handles(esys, *EK_HANDLES):
+            esys.evict_control(ESYS_TR.OWNER, esys.tr_from_tpmpublic(place), place)
+    assert tpm.activate_credential(KeyName.ATTESTATION, credential(tpm)) == SECRET
+    with tpm.command("test") as esys:
+        assert handles(esys, *TRANSIENT) == []
+
+
+def test_the_certificate_of_another_key_is_refused(
+    device: SwtpmDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = credential(device.tpm)
+    monkeypatch.setattr(device.tpm, "ek_certificate", lambda: der(ROOT.endorse(EK)))
+    for _ in range(4):
+        with refused(Refused, Code.TPM_FAILED):
+            device.tpm.activate_credential(KeyName.ATTESTATION, made)
+
+
+def test_without_a_certificate_nothing_is_endorsed(made_tpm: Path, tmp_path: Path) -> None:
+    with running_swtpm(tmp_path) as bare, Tpm2(bare.tcti) as tpm, refused(Unavailable, Code.TPM_MISSING):
+        tpm.ek_public()
 
 
 # --- power ---

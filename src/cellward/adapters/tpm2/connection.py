@@ -91,7 +91,7 @@ class Connection:
         return True
 
     def encrypting(self, esys: ESAPI, salted_by: int, direction: TPMA_SESSION) -> int:
-        """A session beside a command's own: the first parameter, or the answer's, is not to be read on the bus.
+        """A session beside a command's own: its first parameter, or its answer's, is hidden on the bus.
 
         Salted by a storage key, which takes as long as all the rest of a command: it is kept.
         """

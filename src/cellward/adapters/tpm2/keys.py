@@ -72,8 +72,6 @@ class Keys(Connection):
 
     def create_key(self, name: KeyName) -> bytes:
         with self.command(f"{name.value} key") as esys:
-            if self.exists(esys, PLACES[name]):
-                raise Refused(Code.TPM_EXISTS, f"{name.value} key", expected="none in this TPM", found="one")
             made, area, *_ = esys.create_primary(
                 TPM2B_SENSITIVE_CREATE(), _template(name), _HIERARCHIES[name]
             )

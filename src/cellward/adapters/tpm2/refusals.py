@@ -44,7 +44,7 @@ _SIDES: dict[Code, tuple[str, str]] = {
         "wait for the TPM's recovery time, or reset the lockout",
     ),
     Code.TPM_MISSING: ("it to be there", ""),
-    Code.TPM_EXISTS: ("an index that is free", "remove it first, if it is nobody's"),
+    Code.TPM_EXISTS: ("nothing of this handle in the TPM", "remove it first, if it is nobody's"),
     Code.TPM_AUTHORISATION: ("the right authorisation", ""),
     Code.TPM_POLICY: ("the policy's conditions", ""),
     Code.TPM_BLOB: ("what this TPM made", ""),

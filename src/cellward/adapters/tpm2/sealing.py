@@ -74,8 +74,7 @@ class Sealing(Connection):
                 for step in steps:
                     self._take(esys, policy, step)
                 bus = self.encrypting(esys, root, TPMA_SESSION.ENCRYPT)
-                with otherwise(Code.TPM_BLOB, _WHAT):
-                    return bytearray(bytes(esys.unseal(loaded, session1=policy, session2=bus)))
+                return bytearray(bytes(esys.unseal(loaded, session1=policy, session2=bus)))
 
     def _take(self, esys: ESAPI, policy: int, step: PolicyStep) -> None:
         with otherwise(Code.TPM_POLICY, f"{_WHAT}, {type(step).__name__}"):

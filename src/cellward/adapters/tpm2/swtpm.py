@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
 from cellward.adapters.tpm2.tpm import Tpm2
 from cellward.adapters.tpm2.vendor import PyTCTI
@@ -78,11 +79,13 @@ class EmbeddedTpm:
         """With an endorsement key and its certificate. What a cut leaves half-made is thrown away."""
         if self._state.is_dir():
             return
-        new = self.folder / "new"
         try:
-            shutil.rmtree(new, ignore_errors=True)
-            for folder in (new, new / "nv", new / "ca"):
-                folder.mkdir(mode=0o700, parents=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for left in self.folder.glob("new.*"):  # where a program of a killed owner may write still
+                shutil.rmtree(left, ignore_errors=True)
+            new = Path(mkdtemp(prefix="new.", dir=self.folder))
+            for part in ("nv", "ca"):
+                (new / part).mkdir(mode=0o700)
             for name, text in _CONFIGURATION.items():
                 (new / name).write_text(text.format(tool=_program("swtpm_localca")), encoding="utf-8")
             self._run_setup(new)
@@ -169,7 +172,7 @@ def _run(state: Path) -> Running:
     with theirs:
         process = subprocess.Popen(
             [
-                *(_program("swtpm"), "chardev", "--tpm2", "--tpmstate", "dir=.,mode=0600"),
+                *(_program("swtpm"), "chardev", "--tpm2", "--tpmstate", "dir=."),
                 *("--fd", str(theirs.fileno()), "--flags", "startup-clear"),
             ],
             cwd=state,

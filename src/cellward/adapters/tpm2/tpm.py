@@ -58,7 +58,6 @@ class Tpm2(Keys, Measurements, Counters, Chains, Sealing, Connection):
         with self.command("owner hierarchy") as esys:
             esys.tr_set_auth(ESYS_TR.LOCKOUT, lockout_auth)
             esys.clear(ESYS_TR.LOCKOUT)
-            esys.tr_set_auth(ESYS_TR.LOCKOUT, b"")  # Clear has emptied it; ESAPI would go on with the old one
             self.forget()
 
     def shutdown(self) -> None:
