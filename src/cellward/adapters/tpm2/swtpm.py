@@ -5,7 +5,9 @@ It hears us through a socket pair, so that nobody else on the machine can reach 
 however we end: a killed owner is a power cut to the TPM.
 """
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -81,7 +83,8 @@ class EmbeddedTpm:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for left in self.folder.glob("new.*"):  # where a program of a killed owner may write still
+            for left in self.folder.glob("new.*"):
+                _end_what_works_in(left)
                 shutil.rmtree(left, ignore_errors=True)
             new = Path(mkdtemp(prefix="new.", dir=self.folder))
             for part in ("nv", "ca"):
@@ -183,6 +186,15 @@ def _run(state: Path) -> Running:
             process_group=0,  # Ctrl-C is for us, who shut it down in order
         )
     return Running(process, ours, Tpm2(SocketTransport(ours)))
+
+
+def _end_what_works_in(folder: Path) -> None:
+    """swtpm_setup outlives an owner that is killed, and leaves its swtpm behind. The lock is ours now."""
+    there = str(folder.resolve())
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or is another user's
+            if str((process / "cwd").readlink()) in (there, f"{there}/nv"):
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def _program(name: str) -> str:
