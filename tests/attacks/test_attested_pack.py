@@ -42,7 +42,7 @@ class Field:
 
     def enrol(self, token: str, *more: str, state: Path | None = None, vehicle: str = VEHICLE) -> Result:
         factory = str(self.house.data.parent / "factory.json")
-        fixed = ("enrol", "--tpm", "--factory", factory, "--vehicle", vehicle, "--module", "m1.module")
+        fixed = ("enrol", "--factory", factory, "--vehicle", vehicle, "--module", "m1.module")
         return self.device(*fixed, *more, state=state, token=token)
 
     def token(self, vehicle: str = VEHICLE) -> str:

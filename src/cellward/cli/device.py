@@ -68,7 +68,7 @@ def device() -> None:
     help="State file of a battery module. Repeat it for more.",
 )
 @click.option("--server", help="URL of the enrolment listener; by default the factory data's.")
-@click.option("--tpm", "with_tpm", is_flag=True, help="Keys in the TPM, and a start that it attests.")
+@click.option("--software-identity", is_flag=True, help="Without a TPM: a key in a file, nothing attested.")
 @click.option("--again", is_flag=True, help="Replace a certificate that is still valid.")
 @_json
 def enrol(
@@ -78,14 +78,14 @@ def enrol(
     token_file: Path | None,
     modules: tuple[Path, ...],
     server: str | None,
-    with_tpm: bool,
+    software_identity: bool,
     again: bool,
     as_json: bool,
 ) -> None:
     """Get a certificate for this controller and register its modules.
 
-    The TPM is the one that CELLWARD_TPM names, or an embedded swtpm in the state directory. Without --tpm
-    the key is a file, and the server shows the pack as one without a TPM.
+    Its keys are made in the TPM, which attests what started: the one that CELLWARD_TPM names, or an embedded
+    swtpm in the state directory. The server shows a software identity as a pack without a TPM.
     """
     data = bootstrap.read_file(factory_file, MAX_FACTORY_SIZE)
     factory = decode_factory(data)
@@ -99,11 +99,11 @@ def enrol(
         enrolled = Device(vehicle, tuple(_entry(path) for path in modules))
         url = server or _first(factory.enrol_urls)
         with bootstrap.transport(url, factory.server_ca) as transport:
-            if with_tpm:
-                enrolled, got = enrol_attested(state, enrolled, url, data, transport, token)
-            else:
+            if software_identity:
                 ca, ecus = factory.device_ca, enrolled.ecus
                 got = identity.enrol(store, transport, ca, vehicle, token, ecus, _now())
+            else:
+                enrolled, got = enrol_attested(state, enrolled, url, data, transport, token)
         memory.set_device(enrolled, data)
     facts = {
         "vehicle": vehicle,

@@ -74,7 +74,7 @@ class Bench:
     def enrol(self, *more: str, token: str | None = TOKEN, vehicle: str = VEHICLE) -> Result:
         factory = str(self.folder / "factory.json")
         fixed = ("enrol", "--state", str(self.state), "--factory", factory, "--vehicle", vehicle)
-        return self.run(*fixed, "--module", "m1.module", *more, token=token)
+        return self.run(*fixed, "--module", "m1.module", "--software-identity", *more, token=token)
 
     def once(self, *more: str) -> Result:
         return self.run("run", "--state", str(self.state), "--once", *more)

@@ -115,9 +115,13 @@ class Scenes:
             Actor.SERVER, "a one-time token for the pack", "server", "enrol-token", PACK, said="valid once"
         )
         (self._stage.folder / "token").write_text(token.split()[0])
+        authorities = ("--authorities", "tpm-authorities.pem")
+        run(Actor.CONTROLLER, "make its TPM", "device", "tpm", "--state", "pack", *authorities)
+        run(Actor.SERVER, "know who certified it", "server", "know-tpm", "tpm-authorities.pem")
+        run(Actor.SERVER, "know the agent that packs may start", "server", "know-agent")
         run(
             Actor.CONTROLLER,
-            "enrol: a certificate for its own key",
+            "enrol: keys in the TPM, an attested start, a certificate of hours",
             *("device", "enrol", "--state", "pack", "--factory", "factory.json", "--vehicle", PACK),
             *("--token-file", "token", "--module", MODULE),
         )
