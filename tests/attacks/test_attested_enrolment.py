@@ -361,7 +361,7 @@ def test_a_second_vehicle_with_the_same_tpm_is_refused_and_shown(world: World) -
 def test_an_attested_vehicle_gets_no_certificate_by_a_token_alone(world: World) -> None:
     world.enrol()
     before = world.registry.certificates("PACK-1")
-    token = inventory.new_token(world.registry, "PACK-1", NOW)
+    token = inventory.new_token(world.registry, "PACK-1", NOW, software=True)
     ecus = [{"ecu_id": "m1/app", "hardware_id": "bms-m33"}]
     body = {"token": token, "csr": csr(world.pack.tls).decode(), "ecus": ecus}
     got = world.client.post("/v1/enrol", json.dumps(body).encode())

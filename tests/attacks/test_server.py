@@ -141,6 +141,31 @@ def test_revoked_between_two_requests_of_one_connection(running: Server, pack: P
     assert still_serves(running, pack)
 
 
+def test_revoked_while_a_session_may_be_resumed(running: Server, pack: Pack, tmp_path: Path) -> None:
+    """A resumed session shows no certificate, and TLS alone would let it in."""
+    other = enrol(running, "PACK-6", Ecu("m6/app", "bms-m33"))
+    tls = context(running, tmp_path, (other.pair.certificate, other.pair.key))
+    request = f"GET {TIMESTAMP} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+
+    def ask(session: ssl.SSLSession | None) -> tuple[bytes, ssl.SSLSession | None, bool | None]:
+        with (
+            socket.create_connection(("127.0.0.1", running.devices), timeout=10) as raw,
+            tls.wrap_socket(raw, server_hostname="localhost", session=session) as wrapped,
+        ):
+            wrapped.sendall(request)
+            status = wrapped.recv(65536).split(b"\r\n", 1)[0]
+            return status, wrapped.session, wrapped.session_reused
+
+    status, session, _ = ask(None)
+    assert status.endswith(b"200 OK")
+    status, session, resumed = ask(session)
+    assert (status.endswith(b"200 OK"), resumed) == (True, True)
+    running.house.run("server", "revoke", "PACK-6")
+    status, _, resumed = ask(session)
+    assert (status.split()[1], resumed) == (b"403", True)
+    assert still_serves(running, pack)
+
+
 def test_certificate_of_the_server_authority(running: Server, pack: Pack, tmp_path: Path) -> None:
     """The server's own certificate opens nothing, even with its key in hand: another CA, another purpose."""
     authority = Authority("Cellward server-ca")
@@ -208,7 +233,7 @@ def test_smuggled_second_request(running: Server, pack: Pack, tmp_path: Path) ->
 
 
 def test_the_log_has_no_token_and_no_line_of_the_clients(running: Server, pack: Pack) -> None:
-    token = running.house.run("server", "enrol-token", "PACK-3").strip()
+    token = running.house.run("server", "enrol-token", "PACK-3", "--software-identity").strip()
     with pack.transport(running) as transport:
         for path in (
             "/v1/image/%0aforged%20line",

@@ -90,6 +90,9 @@ def test_unknown_names_are_none(registry: Registry) -> None:
 def test_token_is_kept_until_used(registry: Registry) -> None:
     digest = a_token(registry, "v1")
     assert registry.token(digest) == Token(digest, "v1", NOW + timedelta(hours=1))
+    alone = Token(b"s" * 32, "v1", NOW, software=True)
+    registry.add_token(alone)
+    assert registry.token(alone.digest) == alone
     registry.enrol(digest, Certificate("1", "v1", a_key(), NOW), (APP,), NOW)
     token = registry.token(digest)
     assert token is not None

@@ -144,7 +144,7 @@ class Pack:
 def enrol(where: Server, vehicle_id: str, *ecus: Ecu) -> Pack:
     """With a token from the command line, through the enrolment listener."""
     hand = Hand()
-    token = where.house.run("server", "enrol-token", vehicle_id).strip()
+    token = where.house.run("server", "enrol-token", vehicle_id, "--software-identity").strip()
     request = (
         x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(hand.key, hashes.SHA256())
     )

@@ -45,7 +45,7 @@ def read_manufacturers(pem: bytes, what: str) -> "list[x509.Certificate]":
         given = [
             certificate.public_bytes(Encoding.DER) for certificate in x509.load_pem_x509_certificates(pem)
         ]
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise FormatRefused(
             Code.ATTEST_CERTIFICATE, what, expected="certificates in PEM", found="something else"
         ) from error

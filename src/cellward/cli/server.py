@@ -86,12 +86,13 @@ def _shown(address: tuple[str, int]) -> str:
 
 @server.command("enrol-token")
 @click.argument("vehicle")
+@click.option("--software-identity", is_flag=True, help="Also without a TPM: the token is enough.")
 @_json
 @click.pass_obj
-def enrol_token(home: Home, vehicle: str, as_json: bool) -> None:
-    """A one-time token that lets VEHICLE enrol. It is shown once and kept as a hash."""
+def enrol_token(home: Home, vehicle: str, software_identity: bool, as_json: bool) -> None:
+    """A one-time token that lets VEHICLE enrol with its TPM. It is shown once and kept as a hash."""
     with bootstrap.registry(home) as held:
-        token = inventory.new_token(held, vehicle, _now())
+        token = inventory.new_token(held, vehicle, _now(), software=software_identity)
     days = inventory.TOKEN_LIFETIME.days
     click.echo(json.dumps({"vehicle": vehicle, "token": token, "days": days}) if as_json else token)
     if not as_json:

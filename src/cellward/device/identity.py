@@ -31,6 +31,11 @@ CERTIFICATE: Final = "identity/certificate.pem"
 ENROL_PATH = "/v1/enrol"
 ANSWER_LIMIT = 32 * 1024
 TOKEN_LIMIT = 1024
+# All that cryptography says of a certificate that is none, or not issued by the other.
+_NO_CERTIFICATE = (
+    *(ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion),
+    Warning,
+)
 CLOCK_SKEW = timedelta(minutes=5)  # between a server that has just issued and us
 
 
@@ -182,7 +187,7 @@ def check_certificate(pem: bytes, key_pem: bytes, vehicle: str, device_ca: bytes
             authority = x509.load_pem_x509_certificate(device_ca)
             certificate.verify_directly_issued_by(authority)  # 2
             certified = certificate.public_key()
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, Warning) as error:
+    except _NO_CERTIFICATE as error:
         raise _refused(vehicle, issued, "another one") from error
     if not _is_authority(authority):
         raise _refused(vehicle, "a device CA that may issue", "a certificate that is no CA")

@@ -42,12 +42,14 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Token:
-    """A one-time enrolment token; only its SHA-256 is ever stored."""
+    """A one-time enrolment token; only its SHA-256 is ever stored. `software`: it is enough by itself, for
+    a software identity; any other introduces a TPM."""
 
     digest: bytes
     vehicle_id: str
     expires: datetime
     used: bool = False
+    software: bool = False
 
 
 @dataclass(frozen=True)

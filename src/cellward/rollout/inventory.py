@@ -32,14 +32,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # --- enrolment
 
 
-def new_token(registry: Registry, vehicle_id: str, now: datetime) -> str:
-    """A one-time enrolment token; nobody can read it again, for the registry keeps its hash.
+def new_token(registry: Registry, vehicle_id: str, now: datetime, *, software: bool = False) -> str:
+    """A one-time enrolment token; nobody can read it again, for the registry keeps its hash. `software`: it
+    lets a vehicle enrol without a TPM.
 
     Raises FormatRefused (metadata.format) for a vehicle id of another form.
     """
     check_vehicle_id(vehicle_id)
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    registry.add_token(Token(_digest(token), vehicle_id, now + TOKEN_LIFETIME))
+    registry.add_token(Token(_digest(token), vehicle_id, now + TOKEN_LIFETIME, software=software))
     return token
 
 
@@ -63,6 +64,19 @@ def check_token(held: Token | None, now: datetime) -> Token:
             advice="ask for another with `cellward server enrol-token`",
         )
     return held
+
+
+def check_software(token: Token) -> Token:
+    """A token that is enough without a TPM. Raises PolicyRefused (enrol.identity)."""
+    if not token.software:
+        raise PolicyRefused(
+            Code.ENROL_IDENTITY,
+            f"vehicle {token.vehicle_id}",
+            expected="the TPM that its token introduces",
+            found="a software identity",
+            advice="`cellward server enrol-token --software-identity` makes a token for one",
+        )
+    return token
 
 
 def _digest(token: str) -> bytes:

@@ -98,7 +98,7 @@ def open_authority(store: Store, name: str, signer: Signer, now: datetime) -> Au
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         found = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise FormatRefused(
             Code.KEY_FORMAT, f"{name}.pem", expected="a certificate in PEM", found="something else"
         ) from error
@@ -185,7 +185,7 @@ def csr_key(pem: bytes) -> PublicKey:
         csr = x509.load_pem_x509_csr(pem)
         key = csr.public_key()
         signed = csr.is_signature_valid
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise FormatRefused(
             Code.KEY_FORMAT, "certificate request", expected="PKCS#10 in PEM", found="something else"
         ) from error

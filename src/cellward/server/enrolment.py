@@ -103,7 +103,7 @@ class EnrolmentApi:
     def _enrol(self, body: bytes) -> str:
         text, csr, ecus = _decode(body)
         now = self._clock()
-        token = inventory.open_token(self._registry, text, now)
+        token = inventory.check_software(inventory.open_token(self._registry, text, now))
         key = csr_key(csr)
         inventory.check_ecus(ecus)
         certificate, pem = self._device_ca.issue_client(key, token.vehicle_id, now)

@@ -15,6 +15,7 @@ from cellward.cli.main import cellward
 from cellward.config import Home
 from cellward.core.errors import CellwardError, Code
 from tests.support.manufacturer import MIDDLE_CERTIFICATE, ROOT_CERTIFICATE
+from tests.support.pemfile import of_another_version
 
 
 @pytest.fixture
@@ -46,7 +47,11 @@ def test_a_manufacturer_is_known_from_then_on(home: Home, tmp_path: Path) -> Non
     assert set(asked.manufacturers()) == {ROOT_CERTIFICATE, MIDDLE_CERTIFICATE}
 
 
-@pytest.mark.parametrize("data", [b"", b"nothing", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
+ROOT_PEM = ROOT_CERTIFICATE.public_bytes(Encoding.PEM)
+NONE = [b"", b"nothing", b"-----BEGIN CERTIFICATE-----\nAAAA\n", of_another_version(ROOT_PEM)]
+
+
+@pytest.mark.parametrize("data", NONE)
 def test_what_is_no_certificate(home: Home, tmp_path: Path, data: bytes) -> None:
     (tmp_path / "good.pem").write_bytes(ROOT_CERTIFICATE.public_bytes(Encoding.PEM))
     (tmp_path / "bad.pem").write_bytes(data)

@@ -93,6 +93,15 @@ def test_a_token_that_is_no_good_stays_the_refusal(world: World, wire: Wire) -> 
     assert refused.value.code is Code.ENROL_TOKEN
 
 
+def test_no_other_refusal_is_taken_for_a_lost_answer(world: World, wire: Wire) -> None:
+    it = controller(world, wire)
+    it.enrol(world.token, (APP, LOADER))
+    with pytest.raises(Refused) as refused:
+        it.enrol(inventory.new_token(world.registry, "PACK-1", world.now), ())
+    assert refused.value.code is Code.REQUEST_FORMAT
+    assert len(world.registry.certificates("PACK-1")) == 1
+
+
 def test_a_certificate_that_is_not_ours(world: World, wire: Wire) -> None:
     """A server, or who plays it, that answers with an earlier certificate, or one of another CA."""
     it = controller(world, wire)

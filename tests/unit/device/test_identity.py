@@ -16,6 +16,7 @@ from cellward.device import identity
 from tests.fakes.store import MemoryStore
 from tests.fakes.tls import Authority, key_pem
 from tests.fakes.transport import FakeTransport
+from tests.support.pemfile import of_another_version
 
 NOW = datetime.now(UTC)
 VEHICLE = "PACK-0001"
@@ -153,6 +154,12 @@ def test_arbitrary_bytes_are_refused(pem: bytes) -> None:
 
 
 GOOD = CA.issue(VEHICLE, OTHER.public_key())
+
+
+def test_a_certificate_of_a_version_that_there_is_not() -> None:
+    with pytest.raises(TrustRefused) as refused:
+        identity.check_certificate(of_another_version(GOOD), key_pem(OTHER), VEHICLE, CA.pem)
+    assert refused.value.code is Code.ENROL_CERTIFICATE
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))

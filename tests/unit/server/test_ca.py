@@ -16,6 +16,7 @@ from cellward.core.errors import CellwardError, Code
 from cellward.server.ca import Authority, csr_key, open_authority
 from tests.fakes.store import MemoryStore
 from tests.support.maker import NOW, Hand
+from tests.support.pemfile import edited, of_another_version
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 
@@ -120,6 +121,22 @@ def test_a_request_that_its_key_did_not_sign_is_refused() -> None:
 
 
 GOOD = csr(KEY)
+
+
+def test_an_authority_of_a_version_that_there_is_not() -> None:
+    store, hand = MemoryStore(), Hand()
+    made = of_another_version(authority(hand=hand, store=store).pem)
+    broken = MemoryStore()
+    broken.write("device-ca.pem", made)
+    with pytest.raises(CellwardError) as refused:
+        authority(hand=hand, store=broken)
+    assert (refused.value.code, broken.read("device-ca.pem")) == (Code.KEY_FORMAT, made)
+
+
+def test_a_request_of_a_version_that_there_is_not() -> None:
+    with pytest.raises(CellwardError) as refused:
+        csr_key(edited(GOOD, b"\2\1\0", b"\2\1\7"))
+    assert refused.value.code is Code.KEY_FORMAT
 
 
 @given(

@@ -35,7 +35,7 @@ class World:
         self.client = Client(
             EnrolmentApi(self.registry, self.ca, NOTHING_KNOWN, self.lane, lambda: NOW).app()
         )
-        self.token = inventory.new_token(self.registry, "PACK-1", NOW)
+        self.token = inventory.new_token(self.registry, "PACK-1", NOW, software=True)
         self.signatures = self.hand.signatures
 
     def body(self, **changes: Any) -> bytes:
@@ -64,6 +64,14 @@ def test_a_token_gets_a_certificate_for_its_vehicle_whatever_the_request_says(wo
     assert vehicle is not None
     assert [ecu.ecu_id for ecu in vehicle.ecus] == ["m1/app"]
     assert world.registry.certificate(f"{made.serial_number:x}") is not None
+
+
+def test_a_token_that_introduces_a_tpm_is_not_enough_by_itself(world: World) -> None:
+    token = inventory.new_token(world.registry, "PACK-1", NOW)
+    got = world.client.post("/v1/enrol", world.body(token=token))
+    assert (got.status_code, got.json()["code"]) == (409, Code.ENROL_IDENTITY)
+    assert world.untouched()
+    inventory.open_token(world.registry, token, NOW)
 
 
 def test_a_token_is_good_once(world: World) -> None:
@@ -104,7 +112,7 @@ def test_a_refused_enrolment_leaves_nothing(
 
 def test_an_ecu_of_another_vehicle(world: World) -> None:
     world.client.post("/v1/enrol", world.body())
-    other = inventory.new_token(world.registry, "PACK-2", NOW)
+    other = inventory.new_token(world.registry, "PACK-2", NOW, software=True)
     got = world.client.post("/v1/enrol", world.body(token=other))
     assert (got.status_code, got.json()["code"]) == (409, Code.ENROL_ECU)
     assert world.registry.vehicle("PACK-2") is None

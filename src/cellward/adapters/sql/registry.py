@@ -35,13 +35,13 @@ class SqliteRegistry(AttestedVehicles):
     def add_token(self, token: Token) -> None:
         with self._writing() as db:
             db.execute(
-                "INSERT INTO token (digest, vehicle_id, expires) VALUES (?, ?, ?)",
-                (token.digest, token.vehicle_id, seconds(token.expires)),
+                "INSERT INTO token (digest, vehicle_id, expires, software) VALUES (?, ?, ?, ?)",
+                (token.digest, token.vehicle_id, seconds(token.expires), int(token.software)),
             )
 
     def token(self, digest: bytes) -> Token | None:
         return self._one(
-            _token, "SELECT digest, vehicle_id, expires, used FROM token WHERE digest = ?", digest
+            _token, "SELECT digest, vehicle_id, expires, used, software FROM token WHERE digest = ?", digest
         )
 
     def enrol(
@@ -269,8 +269,8 @@ def _replace_order(db: sqlite3.Connection, vehicle_id: str, order: Order) -> Non
 
 
 def _token(row: Row) -> Token:
-    digest, vehicle_id, expires, used = row
-    return Token(typed(bytes, digest), typed(str, vehicle_id), time(expires), bool(used))
+    digest, vehicle_id, expires, used, software = row
+    return Token(typed(bytes, digest), typed(str, vehicle_id), time(expires), bool(used), bool(software))
 
 
 def _certificate(row: Row) -> Certificate:

@@ -1,5 +1,6 @@
 -- Attested vehicles. Names of vehicles are no references in `session`: it is opened before there is one.
 ALTER TABLE certificate ADD COLUMN recovery INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE token ADD COLUMN software INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE attestation (
   vehicle_id TEXT PRIMARY KEY REFERENCES vehicle,
   endorsement BLOB NOT NULL UNIQUE,

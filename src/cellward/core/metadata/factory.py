@@ -114,7 +114,7 @@ def _certificate(fields: Fields, name: str) -> bytes:
     pem = fields.text(name, limit=_PEM_LIMIT).encode()
     try:
         x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise FormatRefused(
             Code.METADATA_FORMAT,
             f"factory data {name}",

@@ -12,6 +12,7 @@ from cryptography.x509.oid import NameOID
 from cellward.core import trust
 from cellward.core.errors import Code, FormatRefused
 from cellward.core.metadata import Factory, Repository, Role, decode_factory, encode_factory
+from tests.support.pemfile import of_another_version
 from tests.support.uptane import DIRECTOR_OWNER, IMAGE_OWNER, NOW, holder
 
 
@@ -71,6 +72,7 @@ def put(*path: Any) -> Callable[[dict[str, Any]], None]:
     "change",
     [
         put("server_ca", "not a certificate"),
+        put("server_ca", of_another_version(certificate("server-ca")).decode()),
         put("device_ca", 5),
         put("device_ca", "é"),
         put("director_root", {}),
