@@ -59,6 +59,7 @@ class Sealing(Connection):
             root = self.storage_root(esys)
             bus = self.encrypting(esys, root, TPMA_SESSION.DECRYPT)
             private, public, *_ = esys.create(root, sensitive, _sealed_area(policy), session2=bus)
+        _taken(sensitive.sensitive.data.buffer)
         return SealedBlob(be_sized(bytes(private)) + be_sized(bytes(public.publicArea.marshal())))
 
     def unseal(self, blob: SealedBlob, steps: Sequence[PolicyStep]) -> bytearray:
@@ -74,7 +75,7 @@ class Sealing(Connection):
                 for step in steps:
                     self._take(esys, policy, step)
                 bus = self.encrypting(esys, root, TPMA_SESSION.ENCRYPT)
-                return bytearray(bytes(esys.unseal(loaded, session1=policy, session2=bus)))
+                return _taken(esys.unseal(loaded, session1=policy, session2=bus).buffer)
 
     def _take(self, esys: ESAPI, policy: int, step: PolicyStep) -> None:
         with otherwise(Code.TPM_POLICY, f"{_WHAT}, {type(step).__name__}"):
@@ -108,6 +109,13 @@ class Sealing(Connection):
         with transient(esys, made):
             self._kept[STORAGE_ROOT] = esys.evict_control(ESYS_TR.OWNER, made, STORAGE_ROOT)
         return self._kept[STORAGE_ROOT]
+
+
+def _taken(secret: memoryview) -> bytearray:
+    """A copy; the library's own memory, which it only frees, is wiped."""
+    copied = bytearray(secret)
+    secret[:] = bytes(len(secret))
+    return copied
 
 
 def _take_approval(esys: ESAPI, policy: int, step: ApprovalStep) -> None:
