@@ -5,8 +5,9 @@ After each refusal the vault that was there still opens, with what was in it.
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,21 +15,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from cellward.adapters.files import DirectoryStore
 from cellward.core import exported, packvault
-from cellward.core.errors import CellwardError, Code, PolicyRefused, Refused, TrustRefused, Unavailable
-from cellward.core.keys import PublicKey
+from cellward.core.errors import Code, FormatRefused, PolicyRefused, Refused, TrustRefused, Unavailable
+from cellward.core.keys import Algorithm, PublicKey
+from cellward.core.tpm.approval import REFERENCE
+from cellward.core.tpm.keys import external_key
+from cellward.core.tpm.policy import Policy
 from cellward.device import vault as vaults
 from cellward.device.vault import FILE, POLICIES, Successor, accept, create, opened
-from cellward.ports.tpm import RELEASE_COUNTER, VAULT_CHAIN, VAULT_COUNTER
+from cellward.ports.tpm import RELEASE_COUNTER, VAULT_CHAIN, VAULT_COUNTER, PolicyStep, SealedBlob
 from tests.support.maker import Hand
-from tests.support.packtpm import MemoryDevice, copy, make
+from tests.support.packtpm import MemoryDevice, copy, make, refused
 from tests.support.vault import FIRST, MAKER, SECOND, Pack, policy
 
 OLD, NEW = b"the pairing secret of yesterday", b"the pairing secret of today"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("made") / "tpm")
 
 
 @pytest.fixture(params=["swtpm", "memory"])
@@ -40,7 +39,7 @@ def pack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pack]:
 @contextmanager
 def some_pack(request: pytest.FixtureRequest, folder: Path) -> Iterator[Pack]:
     if request.param == "swtpm":
-        found = Pack(copy(request.getfixturevalue("made"), folder / "tpm"), folder / "state")
+        found = Pack(copy(request.getfixturevalue("made_tpm"), folder / "tpm"), folder / "state")
     else:
         found = Pack(MemoryDevice(), folder / "state")
     try:
@@ -49,10 +48,6 @@ def some_pack(request: pytest.FixtureRequest, folder: Path) -> Iterator[Pack]:
         yield found
     finally:
         found.device.off()
-
-
-def refused(kind: type[CellwardError], code: Code) -> "pytest.RaisesExc[CellwardError]":
-    return pytest.raises(kind, check=lambda error: error.code is code)
 
 
 # --- life ---
@@ -118,6 +113,7 @@ def test_an_update_opens_it_without_resealing_and_a_rollback_does_not(pack: Pack
         assert vault.commit_release() == pack.release + 1
     assert pack.device.tpm.counter(RELEASE_COUNTER) == pack.release + 1
     assert packvault.decode(pack.file).content.sealed == sealed
+    assert len(pack.place.policies()) == 1
     pack.start(FIRST)
     for policies in ([], [policy(FIRST, pack.release)]):  # the old release's is gone; its owner puts it back
         for data in policies:
@@ -164,6 +160,33 @@ def test_a_policy_is_the_maker_s(pack: Pack) -> None:
         (pack.state / POLICIES / "by-hand.json").unlink()
     pack.start()
     assert pack.read("pairing") == OLD
+
+
+def test_a_key_of_another_size_is_none(pack: Pack) -> None:
+    """Whoever has the TPM can seal anything to the policies; a short key would be a weak one."""
+    good, tpm = pack.file, pack.device.tpm
+    content = packvault.decode(good).content
+    sealed = tpm.seal(bytes(16), Policy.authorize(external_key(MAKER.public_key).name, REFERENCE).digest)
+    made = replace(content.successor(tpm.chain(VAULT_CHAIN), ()), sealed=sealed.data)
+    pack.restore(made.encode(bytes(16), bytes(12)))
+    with refused(TrustRefused, Code.VAULT_SEAL), opened(pack.place):
+        pass
+    pack.restore(good)
+    assert pack.read("pairing") == OLD
+
+
+def test_what_the_tpm_gave_is_wiped(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[bytearray] = []
+    tpm = pack.device.tpm
+    unseal = tpm.unseal
+
+    def keeping(blob: SealedBlob, steps: Sequence[PolicyStep]) -> bytearray:
+        given.append(unseal(blob, steps))
+        return given[-1]
+
+    monkeypatch.setattr(tpm, "unseal", keeping)
+    assert pack.read("pairing") == OLD
+    assert given == [bytes(packvault.KEY_SIZE)]
 
 
 def test_an_impatient_policy(pack: Pack) -> None:
@@ -339,11 +362,16 @@ def test_another_policy_key_takes_over(pack: Pack) -> None:
 
 def test_what_is_exportable_is_exported_to_one_recipient(pack: Pack) -> None:
     recipient, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    guessed = ec.derive_private_key(1, ec.SECP256R1())
     pack.put("stays", NEW)
     key = PublicKey.from_cryptography(recipient.public_key())
     with opened(pack.place) as vault:
         with refused(PolicyRefused, Code.VAULT_EXPORT):
             vault.export("stays", key)
+        with refused(TrustRefused, Code.KEY_PUBLISHED):
+            vault.export("pairing", PublicKey.from_cryptography(guessed.public_key()))
+        with refused(FormatRefused, Code.KEY_FORMAT):
+            vault.export("pairing", Hand.of(Algorithm.ED25519).public_key)
         data = vault.export("pairing", key)
     assert OLD not in data
     found = exported.decode(data)

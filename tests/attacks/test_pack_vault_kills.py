@@ -1,6 +1,7 @@
 """The pack controller's vault, killed with its swtpm at every step of every write: 0 lost, 0 stale."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from cellward.core import packvault
 from cellward.core.errors import Code, TrustRefused
 from cellward.device.vault import Vault, opened
 from cellward.ports.tpm import VAULT_COUNTER
-from tests.support.packtpm import SwtpmDevice, make
+from tests.support.packtpm import SwtpmDevice, refused
 from tests.support.vault import FIRST, Pack
 
 KILLS = 20
@@ -33,10 +34,10 @@ STEPS = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(made_tpm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A controller's folder with a vault; nobody runs its TPM."""
     folder = tmp_path_factory.mktemp("pack")
-    make(folder / "tpm")
+    shutil.copytree(made_tpm, folder / "tpm")
     started = pack_in(folder)
     started.make()
     started.put("value", b"value 0")
@@ -117,7 +118,7 @@ def test_kills_at_each_step_lose_nothing_and_bring_nothing_back(
             assert pack.device.tpm.counter(VAULT_COUNTER) == packvault.decode(pack.file).content.counter
             if STEPS[step]:
                 pack.restore(before)
-                with pytest.raises(TrustRefused, check=lambda error: error.code is Code.VAULT_ROLLBACK):
+                with refused(TrustRefused, Code.VAULT_ROLLBACK):
                     pack.names()
                 pack.restore(after)
 

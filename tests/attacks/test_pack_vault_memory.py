@@ -1,6 +1,7 @@
 """What a living process has of a vault in its memory: looked through from outside, byte by byte."""
 
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cellward.device.vault import opened
-from tests.support.packtpm import SwtpmDevice, make
+from tests.support.packtpm import SwtpmDevice
 from tests.support.vault import FIRST, Pack
 
 VALUE = secrets.token_bytes(3000)
@@ -34,9 +35,9 @@ class Seen:
 @pytest.fixture(
     scope="module", params=[("put",), ("put", "get", "refused", "export"), ("put", "get", "rotate")]
 )
-def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+def seen(request: pytest.FixtureRequest, made_tpm: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
     folder, found = tmp_path_factory.mktemp("pack"), Seen()
-    make(folder / "tpm")
+    shutil.copytree(made_tpm, folder / "tpm")
     (folder / "secret").write_bytes(VALUE)
     with running(folder) as pack:
         pack.make()

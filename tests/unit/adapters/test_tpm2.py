@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellward import bootstrap
-from cellward.adapters.tpm2 import refusals
+from cellward.adapters.tpm2 import refusals, sealing
 from cellward.adapters.tpm2.connection import handles
 from cellward.adapters.tpm2.keys import EK_HANDLES
 from cellward.adapters.tpm2.swtpm import SocketTransport
@@ -344,6 +344,19 @@ def test_the_secret_is_not_to_be_read_on_the_bus(device: SwtpmDevice, packets: l
     assert device.tpm.unseal(blob, [PcrStep((8,))]) == SECRET
     assert len(packets) > 10
     assert not [packet for packet in packets if SECRET in packet]
+
+
+def test_what_extends_a_chain_is_not_to_be_read_on_the_bus(device: SwtpmDevice, packets: list[bytes]) -> None:
+    device.tpm.define_chain(INDEX)
+    device.tpm.extend_chain(INDEX, SECRET)
+    assert len(packets) > 10
+    assert not [packet for packet in packets if SECRET in packet]
+
+
+def test_the_library_s_copy_of_a_secret_is_wiped() -> None:
+    held = bytearray(SECRET)
+    assert sealing._taken(memoryview(held)) == SECRET
+    assert held == bytes(len(SECRET))
 
 
 def test_another_storage_root_is_not_trusted(device: SwtpmDevice) -> None:

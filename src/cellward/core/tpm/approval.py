@@ -70,19 +70,15 @@ class Approval:
 
 
 def decode(data: bytes, what: str = _WHAT) -> Approval:
-    """Raises FormatRefused (metadata.*)."""
+    """Raises FormatRefused (metadata.*, attest.format)."""
     fields = Fields(strictjson.decode(data, what, MAX_SIZE), what)
     fields.integer("format", FORMAT, FORMAT)
-    pairs = [_pcr(item, what) for item in fields.items("pcrs", len(PCRS))]
-    values = dict(pairs)
-    if not pairs:
-        refuse(what, "at least one PCR", "none")
+    values = dict(_pcr(item, what) for item in fields.items("pcrs", len(PCRS)))
     found = Approval(
         Terms(PcrValues(values), fields.integer("counter", 1, MAX_INTEGER)),
         fields.text("key", SHA256_HEX),
         bytes.fromhex(fields.text("signature", _SIGNATURE)),
     )
-    fields.finish()
     if found.encode() != data:
         refuse(what, "the one encoding of a vault policy", "another of the same")
     return found
@@ -90,6 +86,4 @@ def decode(data: bytes, what: str = _WHAT) -> Approval:
 
 def _pcr(item: object, what: str) -> tuple[int, bytes]:
     fields = Fields(item, f"{what} PCR")
-    found = fields.integer("pcr", PCRS[0], PCRS[-1]), bytes.fromhex(fields.text("sha256", SHA256_HEX))
-    fields.finish()
-    return found
+    return fields.integer("pcr", PCRS[0], PCRS[-1]), bytes.fromhex(fields.text("sha256", SHA256_HEX))
