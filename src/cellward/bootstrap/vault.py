@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellward.bootstrap.device import device_store, tpm
+from cellward.bootstrap.packs import agent_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,16 +16,21 @@ if TYPE_CHECKING:
 @contextmanager
 def vault_place(state: Path) -> "Iterator[Place]":
     """What the vault in this state directory stands on, for one process; it leaves no core dump from here on.
+    The code that runs is measured first: policies say which may open the vault.
 
-    Raises storage.busy, tpm.*, vault.memory.
+    Raises storage.busy, tpm.*, vault.memory, TrustRefused (attest.pcr).
     """
     from cellward.adapters.lock import file_lock
     from cellward.adapters.lockedmemory import LockedMemory, forbid_dumps
+    from cellward.core.tpm import measurement
+    from cellward.device.measured import measure
     from cellward.device.vault import Place
 
     forbid_dumps()
     with file_lock(state / "vault" / "lock", patience=5.0), tpm(state) as found:
-        yield Place(found, device_store(state), LockedMemory())
+        store = device_store(state)
+        measure(found, store, [measurement.agent(agent_digest())])
+        yield Place(found, store, LockedMemory())
 
 
 def read_secret(path: Path | None, view: memoryview) -> int:

@@ -1,6 +1,7 @@
 """`cellward vault`: named secrets of the pack controller, and the maker's policies that they open by."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -11,8 +12,8 @@ from cellward.config import Home
 from cellward.core import packvault
 from cellward.core.packvault import MAX_VALUE
 from cellward.core.strictjson import MAX_INTEGER
-from cellward.core.tpm import approval, eventlog
-from cellward.core.tpm.eventlog import PCRS
+from cellward.core.tpm import approval, eventlog, measurement
+from cellward.core.tpm.eventlog import PCRS, Event
 from cellward.device import vault as vaults
 
 _file = click.Path(readable=False, dir_okay=False, path_type=Path)
@@ -36,7 +37,10 @@ def vault() -> None:
 
 @vault.command()
 @click.option("--counter", required=True, type=click.IntRange(1, MAX_INTEGER), help="Of this release.")
-@click.option("--log", "log_file", type=_file, help="Event log of its start.  [default: nothing measured]")
+@click.option("--wheel", type=_file, help="Cellward as packs run it.  [default: the code that runs here]")
+@click.option(
+    "--log", "log_file", type=_file, help="Event log of its start, instead of the agent's code alone."
+)
 @click.option(
     "--pcr",
     "pcrs",
@@ -44,13 +48,19 @@ def vault() -> None:
     default=[8],
     show_default=True,
     type=click.IntRange(PCRS[0], PCRS[-1]),
-    help="PCRs that must hold what the log says; may be repeated.",
+    help="PCRs that must hold what was measured; may be repeated.",
 )
 @click.option("--key", help="URI of the policy key.  [default: the token's policy key]")
 @click.option("-o", "--output", required=True, type=_file, help="File to write.")
 @click.pass_obj
 def policy(
-    home: Home, counter: int, log_file: Path | None, pcrs: tuple[int, ...], key: str | None, output: Path
+    home: Home,
+    counter: int,
+    wheel: Path | None,
+    log_file: Path | None,
+    pcrs: tuple[int, ...],
+    key: str | None,
+    output: Path,
 ) -> None:
     """Maker: approve that vaults open for a release, by what it measures at its start.
 
@@ -59,8 +69,9 @@ def policy(
     """
     from cellward.sign.vaultpolicy import approve
 
-    data = b"" if log_file is None else bootstrap.read_file(log_file, eventlog.MAX_SIZE)
-    events = eventlog.decode(data) if log_file else ()
+    if wheel and log_file:
+        raise click.UsageError("--wheel or --log, not both")
+    events = _start(wheel, log_file)
     terms = approval.Terms(eventlog.replay(events, sorted(set(pcrs))), counter)
     signer = bootstrap.policy_signer(home, key, f"vaults up to release {counter}")
     made = approve(terms, signer)
@@ -188,6 +199,15 @@ def export(state: Path, name: str, recipient: Path, output: Path) -> None:
         data = found.export(name, key)
     bootstrap.write_file(output, data)
     click.echo(f"exported {name} to key {key.fingerprint[:16]}")
+
+
+def _start(wheel: Path | None, log_file: Path | None) -> Sequence[Event]:
+    if log_file:
+        return eventlog.decode(bootstrap.read_file(log_file, eventlog.MAX_SIZE))
+    from cellward.cli.server import MAX_WHEEL
+
+    data = None if wheel is None else bootstrap.read_file(wheel, MAX_WHEEL)
+    return [measurement.agent(bootstrap.agent_digest(data, str(wheel)))]
 
 
 def _read_policy(file: Path) -> bytes:

@@ -12,6 +12,7 @@ from cellward.adapters.lock import file_lock
 from cellward.cli.main import cellward
 from cellward.config import Home
 from cellward.core.errors import CellwardError, Code
+from cellward.core.tpm import pcr
 from tests.support import hsm
 from tests.support.maker import Hand
 
@@ -116,7 +117,9 @@ def test_a_new_release_takes_over(home: Home) -> None:
 
 
 def test_a_policy_says_what_was_measured(home: Home) -> None:
-    """And a vault that was started otherwise stays shut."""
+    """And a vault that was started otherwise stays shut. By itself it is of the agent's code."""
+    ours = json.loads(Path("policy.json").read_text())["pcrs"]
+    assert ours == [{"pcr": 8, "sha256": pcr.extend(bytes(32), bootstrap.agent_digest()).hex()}]
     event = {"pcr": 9, "sha256": "01" * 32, "what": "agent code"}
     log = json.dumps({"events": [event], "format": 1}, separators=(",", ":"))
     Path("log.json").write_text(log)
@@ -129,6 +132,15 @@ def test_a_policy_says_what_was_measured(home: Home) -> None:
     Path("state/vault/policies").rename("away")
     vault(home, "accept", "other.json")
     assert refused(home, "list", "--state", "state") is Code.VAULT_POLICY
+
+
+def test_other_code_opens_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The measurement is the command's own, before it has the TPM for anything else."""
+    vault(home, "put", "pairing", "secret")
+    with monkeypatch.context() as changed:
+        changed.setattr("cellward.bootstrap.vault.agent_digest", lambda: bytes(32))
+        assert refused(home, "get", "--state", "state", "pairing") is Code.VAULT_POLICY
+    assert "pairing" in vault(home, "list")
 
 
 def test_the_policy_key_signs_policies_and_is_logged(home: Home) -> None:
