@@ -31,7 +31,14 @@ from cellward.bootstrap.maker import (
     wrap_for,
 )
 from cellward.bootstrap.module import connect_module, module_verifier, registration_file, running_module
-from cellward.bootstrap.packs import agent_digest, know_agent, know_manufacturers, read_manufacturers
+from cellward.bootstrap.packs import (
+    agent_digest,
+    know_agent,
+    know_manufacturers,
+    known_agents,
+    known_manufacturers,
+    read_manufacturers,
+)
 from cellward.bootstrap.signers import calibration_signer, firmware_signer, policy_signer, release_signer
 from cellward.bootstrap.vault import print_secret, read_secret, vault_place
 
@@ -58,6 +65,8 @@ __all__ = [
     "keyring",
     "know_agent",
     "know_manufacturers",
+    "known_agents",
+    "known_manufacturers",
     "log_of",
     "logged",
     "make_softkey",

@@ -18,20 +18,41 @@ if TYPE_CHECKING:
 
 def known(home: Home) -> "Known":
     """Whose TPMs, which agents and which images count; looked up each time."""
-    from cellward.core.tpm.certificate import load_certificate
+    from functools import lru_cache
+
+    from cellward.core.metadata import Role, file_name
     from cellward.rollout.attested import Known
 
-    images = image_repository(home)
-    agents, manufacturers = DirectoryStore(home.agents), DirectoryStore(home.tpm_manufacturers)
+    images, metadata = image_repository(home), DirectoryStore(home.image_repository)
+    agents = DirectoryStore(home.agents)
 
-    def roots() -> "list[x509.Certificate]":
-        return [load_certificate(manufacturers.read(name) or b"", name) for name in manufacturers.names()]
+    @lru_cache(maxsize=1)  # the timestamp changes with whatever is published
+    def published(timestamp: bytes) -> "dict[tuple[str, str], set[bytes]]":
+        found: dict[tuple[str, str], set[bytes]] = {}
+        for target in images.targets():
+            for hardware in target.hardware_ids:
+                digests = found.setdefault((hardware, target.stage), set())
+                digests.add(bytes.fromhex(target.installed_sha256))
+        return found
 
-    def published(hardware: str, stage: "Stage") -> frozenset[bytes]:
-        fitting = (t for t in images.targets() if t.stage == stage and hardware in t.hardware_ids)
-        return frozenset(bytes.fromhex(target.installed_sha256) for target in fitting)
+    def of(hardware: str, stage: "Stage") -> set[bytes]:
+        now = metadata.read(file_name(Role.TIMESTAMP, 1)) or b""
+        return published(now).get((hardware, stage), set())
 
-    return Known(roots, lambda digest: agents.read(digest.hex()) is not None, published)
+    return Known(lambda: known_manufacturers(home), lambda digest: agents.read(digest.hex()) is not None, of)
+
+
+def known_manufacturers(home: Home) -> "list[x509.Certificate]":
+    from cellward.core.tpm.certificate import load_certificate
+
+    store = DirectoryStore(home.tpm_manufacturers)
+    return [load_certificate(store.read(name) or b"", name) for name in store.names()]
+
+
+def known_agents(home: Home) -> dict[str, str]:
+    """What each was known as, by digest in hex."""
+    store = DirectoryStore(home.agents)
+    return {name: (store.read(name) or b"").decode() for name in store.names()}
 
 
 def read_manufacturers(pem: bytes, what: str) -> "list[x509.Certificate]":
@@ -52,19 +73,25 @@ def read_manufacturers(pem: bytes, what: str) -> "list[x509.Certificate]":
     return [load_certificate(der, what) for der in given]
 
 
-def know_manufacturers(home: Home, certificates: "Sequence[x509.Certificate]") -> None:
-    """Believe what these certify of TPMs, from now on."""
+def know_manufacturers(
+    home: Home, certificates: "Sequence[x509.Certificate]", *, forget: bool = False
+) -> None:
+    """Believe what these certify of TPMs, from now on, or not any more."""
     import hashlib
 
     from cryptography.hazmat.primitives.serialization import Encoding
 
+    store = DirectoryStore(home.tpm_manufacturers)
     for certificate in certificates:
         der = certificate.public_bytes(Encoding.DER)
-        DirectoryStore(home.tpm_manufacturers).write(f"{hashlib.sha256(der).hexdigest()}.der", der)
+        name = f"{hashlib.sha256(der).hexdigest()}.der"
+        store.delete(name) if forget else store.write(name, der)
 
 
-def know_agent(home: Home, digest: bytes, name: str) -> None:
-    DirectoryStore(home.agents).write(digest.hex(), name.encode())
+def know_agent(home: Home, digest: bytes, name: str, *, forget: bool = False) -> None:
+    """Let packs start this code, from now on, or not any more."""
+    store = DirectoryStore(home.agents)
+    store.delete(digest.hex()) if forget else store.write(digest.hex(), name.encode())
 
 
 def agent_digest(wheel: bytes | None = None, what: str = "wheel") -> bytes:

@@ -37,8 +37,9 @@ def agents(state: Path, watch: Watch) -> Iterator[Agents]:
     device, factory = memory.device(), memory.factory()
     with ExitStack() as stack:
         if device.attested is not None:
-            tpm = stack.enter_context(bootstrap.tpm(state))
-            yield stack.enter_context(_Renewing(device, device.attested, factory, memory, tpm, watch)).agent
+            tpm, code = stack.enter_context(bootstrap.tpm(state)), bootstrap.agent_digest()
+            renewing = _Renewing(device, device.attested, factory, memory, tpm, watch, code)
+            yield stack.enter_context(renewing).agent
             return
         me = identity.load(memory.store, device.vehicle, factory.device_ca)
         agent = _agent(device, factory, memory, me, me, watch, stack)
@@ -54,7 +55,7 @@ def enrol_attested(
     """
     store, device_ca = bootstrap.device_store(state), decode_factory(factory).device_ca
     with bootstrap.tpm(state) as tpm:
-        log = measure(tpm, store, measurements(device, factory))
+        log = measure(tpm, store, measurements(device, factory, bootstrap.agent_digest()))
         controller = Controller(tpm, log, transport, device_ca, device.vehicle)
         got = controller.enrol(token, device.ecus)
         key = controller.signer.public_key.fingerprint
@@ -72,6 +73,7 @@ class _Renewing:
     memory: Memory
     tpm: Tpm
     watch: Watch
+    code: bytes  # the digest of what was started: what lies on the disk may be newer by now
     _held: Agent | None = None
     _due: float = 0.0
     _connections: ExitStack = field(default_factory=ExitStack)
@@ -97,7 +99,8 @@ class _Renewing:
         return self._held
 
     def _renew(self) -> None:
-        log = measure(self.tpm, self.memory.store, measurements(self.device, self.memory.factory_data()))
+        events = measurements(self.device, self.memory.factory_data(), self.code)
+        log = measure(self.tpm, self.memory.store, events)
         server = bootstrap.transport(self.attested.server, self.factory.server_ca)
         with server as transport:
             controller = Controller(self.tpm, log, transport, self.factory.device_ca, self.device.vehicle)
@@ -119,9 +122,9 @@ class _Renewing:
             return controller.renew(recovery=True)
 
 
-def measurements(device: Device, factory: bytes) -> list[Event]:
+def measurements(device: Device, factory: bytes, code: bytes) -> list[Event]:
     """The agent's code, the factory data, and what the modules that answer say that they run."""
-    return [measurement.agent(bootstrap.agent_digest()), measurement.configuration(factory)] + [
+    return [measurement.agent(code), measurement.configuration(factory)] + [
         measurement.module(image) for entry in device.modules for image in _images(entry)
     ]
 

@@ -20,6 +20,7 @@ from cellward.rollout.measured import PROVEN, Verdict
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _file = click.Path(path_type=Path, dir_okay=False)
+HERE = "this installation"
 MAX_PORT = 65535
 MAX_AUTHORITIES = 256 * 1024
 MAX_WHEEL = 64 * 1024 * 1024
@@ -133,40 +134,61 @@ def _finished(path: Path) -> Registration:
     return held
 
 
+_forget = click.option("--forget", is_flag=True, help="Not any more.")
+
+
 @server.command("know-tpm")
 @click.argument("files", nargs=-1, required=True, type=_file, metavar="PEM...")
+@_forget
 @_json
 @click.pass_obj
-def know_tpm(home: Home, files: tuple[Path, ...], as_json: bool) -> None:
+def know_tpm(home: Home, files: tuple[Path, ...], forget: bool, as_json: bool) -> None:
     """Let packs enrol whose TPM was certified by these authorities of its manufacturer."""
     given = {path: bootstrap.read_file(path, MAX_AUTHORITIES) for path in files}
     taken = [c for path, pem in given.items() for c in bootstrap.read_manufacturers(pem, str(path))]
-    bootstrap.know_manufacturers(home, taken)
-    names = [certificate.subject.rfc4514_string() for certificate in taken]
-    click.echo(json.dumps({"known": names}) if as_json else "\n".join(f"known: {name}" for name in names))
+    bootstrap.know_manufacturers(home, taken, forget=forget)
+    _say_known(home, as_json)
 
 
 @server.command("know-agent")
 @click.argument("agents", nargs=-1, metavar="[WHEEL|DIGEST]...")
+@_forget
 @_json
 @click.pass_obj
-def know_agent(home: Home, agents: tuple[str, ...], as_json: bool) -> None:
+def know_agent(home: Home, agents: tuple[str, ...], forget: bool, as_json: bool) -> None:
     """Let packs have a certificate whose agent is the code in a wheel, has a digest, or is what runs here."""
-    digests = {agent: _agent_digest(agent) for agent in agents or ("this installation",)}
+    digests = {agent: _agent_digest(agent) for agent in agents or (HERE,)}
     for agent, digest in digests.items():
-        bootstrap.know_agent(home, digest, agent)
-    known = {agent: digest.hex() for agent, digest in digests.items()}
-    click.echo(
-        json.dumps({"known": known})
-        if as_json
-        else "\n".join(f"known: {digest} ({agent})" for agent, digest in known.items())
-    )
+        bootstrap.know_agent(home, digest, agent, forget=forget)
+    _say_known(home, as_json)
+
+
+@server.command()
+@_json
+@click.pass_obj
+def known(home: Home, as_json: bool) -> None:
+    """Whose TPMs may enrol, and which agents packs may start."""
+    _say_known(home, as_json)
+
+
+def _say_known(home: Home, as_json: bool) -> None:
+    agents = bootstrap.known_agents(home)
+    authorities = [c.subject.rfc4514_string() for c in bootstrap.known_manufacturers(home)]
+    if as_json:
+        click.echo(json.dumps({"agents": agents, "tpm_authorities": authorities}, indent=2))
+        return
+    for digest, name in agents.items():
+        click.echo(f"agent {digest} ({name})")
+    for authority in authorities:
+        click.echo(f"TPMs of {authority}")
+    if not agents or not authorities:
+        click.echo("no pack can enrol with its TPM until both are known", err=True)
 
 
 def _agent_digest(agent: str) -> bytes:
     if SHA256_HEX.fullmatch(agent):
         return bytes.fromhex(agent)
-    if agent == "this installation":
+    if agent == HERE:
         return bootstrap.agent_digest()
     return bootstrap.agent_digest(bootstrap.read_file(Path(agent), MAX_WHEEL), agent)
 

@@ -1,5 +1,6 @@
 """`server know-tpm` and `server know-agent`: what the server believes afterwards, and what it never does."""
 
+import hashlib
 import io
 import json
 import zipfile
@@ -14,8 +15,13 @@ from cellward.bootstrap.packs import known
 from cellward.cli.main import cellward
 from cellward.config import Home
 from cellward.core.errors import CellwardError, Code
+from cellward.core.slots import Stage
+from tests.support.maker import program
 from tests.support.manufacturer import MIDDLE_CERTIFICATE, ROOT_CERTIFICATE
 from tests.support.pemfile import of_another_version
+from tests.support.running import House
+
+ROOT_PEM = ROOT_CERTIFICATE.public_bytes(Encoding.PEM)
 
 
 @pytest.fixture
@@ -42,12 +48,14 @@ def test_a_manufacturer_is_known_from_then_on(home: Home, tmp_path: Path) -> Non
     pem = b"".join(c.public_bytes(Encoding.PEM) for c in (ROOT_CERTIFICATE, MIDDLE_CERTIFICATE))
     (tmp_path / "roots.pem").write_bytes(pem)
     said = json.loads(run(home, "know-tpm", str(tmp_path / "roots.pem"), "--json"))
-    assert said == {"known": ["CN=root", "CN=middle"]}
+    assert sorted(said["tpm_authorities"]) == ["CN=middle", "CN=root"]
     run(home, "know-tpm", str(tmp_path / "roots.pem"))
     assert set(asked.manufacturers()) == {ROOT_CERTIFICATE, MIDDLE_CERTIFICATE}
+    (tmp_path / "root.pem").write_bytes(ROOT_PEM)
+    run(home, "know-tpm", "--forget", str(tmp_path / "root.pem"))
+    assert asked.manufacturers() == [MIDDLE_CERTIFICATE]
 
 
-ROOT_PEM = ROOT_CERTIFICATE.public_bytes(Encoding.PEM)
 NONE = [b"", b"nothing", b"-----BEGIN CERTIFICATE-----\nAAAA\n", of_another_version(ROOT_PEM)]
 
 
@@ -72,6 +80,13 @@ def test_agents_by_digest_by_wheel_and_this_one(home: Home, tmp_path: Path) -> N
     for digest in (b"\xab" * 32, of_wheel, bootstrap.agent_digest()):
         assert asked.agent(digest)
     assert not asked.agent(bytes(32))
+    run(home, "know-agent", "--forget", "ab" * 32)
+    assert [asked.agent(digest) for digest in (b"\xab" * 32, of_wheel)] == [False, True]
+    said = json.loads(run(home, "known", "--json"))
+    assert said["agents"] == {
+        of_wheel.hex(): str(tmp_path / "cellward.whl"),
+        bootstrap.agent_digest().hex(): "this installation",
+    }
 
 
 def test_a_file_more_or_another_byte_is_another_agent() -> None:
@@ -98,3 +113,21 @@ def test_what_is_no_wheel(home: Home, tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.whl").write_bytes(data)
     assert refused(home, "know-agent", str(tmp_path / "x.whl")) is Code.ATTEST_FORMAT
     assert not home.agents.exists() or not list(home.agents.iterdir())
+
+
+def test_images_are_known_as_soon_as_they_are_published(tmp_path: Path) -> None:
+    house = House(tmp_path / "data")
+    house.run("keys", "init")
+    house.run("repo", "init")
+    (tmp_path / "firmware.bin").write_bytes(program(bytes(range(256)) * 16, "bms-m33", Stage.APP))
+    asked, expected = known(Home(house.data)), set[bytes]()
+    for version, counter in (("1.3.0", 6), ("1.4.0", 7)):
+        name = f"app-{version}.img"
+        sign = ("image", "sign", "firmware.bin", "--hardware", "bms-m33", "--version", version)
+        house.run(*sign, "--counter", str(counter), "-o", name)
+        assert set(asked.images("bms-m33", Stage.APP)) == expected
+        house.run("repo", "publish", name)
+        expected.add(hashlib.sha256((tmp_path / name).read_bytes()).digest())
+        assert set(asked.images("bms-m33", Stage.APP)) == expected
+    assert not asked.images("bms-m33", Stage.LOADER)
+    assert not asked.images("bms-m33-18s", Stage.APP)

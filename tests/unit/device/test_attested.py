@@ -124,7 +124,9 @@ class Running:
     def __init__(self, world: World, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
         self.world, self.wire, self.seconds, self.said = world, wire, 0.0, list[str]()
         monkeypatch.setattr(time, "monotonic", lambda: self.seconds)
-        monkeypatch.setattr(devicesession, "measurements", lambda device, factory: list(world.pack.events))
+        monkeypatch.setattr(
+            devicesession, "measurements", lambda device, factory, code: list(world.pack.events)
+        )
         monkeypatch.setattr(bootstrap, "transport", lambda *_: nullcontext(wire))
         factory = replace(Pack().factory, device_ca=world.ca.pem)
         memory = Memory(MemoryStore())
@@ -132,7 +134,8 @@ class Running:
         device = memory.device()
         assert device.attested is not None
         world.pack.tpm.start()  # type: ignore[attr-defined]  # `measure` measures itself
-        self.it = _Renewing(device, device.attested, factory, memory, world.pack.tpm, Watch(self.said.append))
+        watch = Watch(self.said.append)
+        self.it = _Renewing(device, device.attested, factory, memory, world.pack.tpm, watch, bytes(32))
 
     def renewals(self) -> int:
         return self.wire.asked.count("/v1/renew/prove")
