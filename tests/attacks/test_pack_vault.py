@@ -4,6 +4,7 @@ After each refusal the vault that was there still opens, with what was in it.
 """
 
 import hashlib
+import resource
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -450,6 +451,27 @@ class CutStore(DirectoryStore):
     def write(self, name: str, data: bytes) -> None:
         (self._path(name).parent / ".values.torn").write_bytes(data[: self._after])
         raise Cut
+
+
+def test_a_disk_that_is_full_at_any_byte_leaves_the_old_value(pack: Pack) -> None:
+    """By the operating system's own limit, through the writes that a vault really does."""
+    before, limits = pack.file, resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = len(before) + len(NEW) - len(OLD)
+    for after in range(0, size, 1 if isinstance(pack.device, MemoryDevice) else 97):
+        with opened(pack.place) as vault:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (after, limits[1]))
+            try:
+                with refused(Unavailable, Code.STORAGE_FULL):
+                    vault.put("pairing", NEW)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            with vault.get("pairing") as view:
+                assert view.tobytes() == OLD
+        assert pack.file == before
+        assert sorted(path.name for path in (pack.state / "vault").iterdir()) == ["policies", "values"]
+    assert pack.read("pairing") == OLD
+    pack.put("pairing", NEW)
+    assert pack.read("pairing") == NEW
 
 
 def test_a_cut_at_every_byte_of_a_write_leaves_the_old_value(pack: Pack) -> None:

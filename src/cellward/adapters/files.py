@@ -9,6 +9,7 @@ from pathlib import Path
 from cellward.core.errors import CellwardError, Code, FormatRefused, Refused, Unavailable
 
 _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}"
+_TEMPORARY = re.compile(r"\..{1,32}\.[0-9a-f]{16}", re.DOTALL)
 _NAME = re.compile(rf"{_SEGMENT}(/{_SEGMENT}){{0,3}}", re.ASCII)
 
 
@@ -54,6 +55,16 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise _failed(path, error) from error
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a power cut left of writes in this folder: for whoever is alone with it."""
+    try:
+        for path in folder.glob(".*"):
+            if _TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _failed(folder, error) from error
 
 
 def _sync_folder(folder: Path) -> None:

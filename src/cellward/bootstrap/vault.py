@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cellward.adapters.files import sweep
 from cellward.bootstrap.device import device_store, tpm
 from cellward.bootstrap.packs import agent_digest
 
@@ -28,6 +29,7 @@ def vault_place(state: Path) -> "Iterator[Place]":
 
     forbid_dumps()
     with file_lock(state / "vault" / "lock", patience=5.0), tpm(state) as found:
+        sweep(state / "vault")
         store = device_store(state)
         measure(found, store, [measurement.agent(agent_digest())])
         yield Place(found, store, LockedMemory())

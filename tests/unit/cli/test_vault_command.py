@@ -91,6 +91,13 @@ def test_the_state_directory_is_for_its_owner(home: Home) -> None:
     assert Path("state/vault/values").stat().st_mode & 0o077 == 0
 
 
+def test_what_a_cut_left_is_removed(home: Home) -> None:
+    torn = Path("state/vault/.values.0123456789abcdef")
+    torn.write_bytes(Path("state/vault/values").read_bytes()[:100])
+    vault(home, "list")
+    assert sorted(path.name for path in Path("state/vault").iterdir()) == ["lock", "policies", "values"]
+
+
 def test_what_is_too_large_or_not_there(home: Home) -> None:
     Path("large").write_bytes(bytes(65537))
     Path("empty").write_bytes(b"")
