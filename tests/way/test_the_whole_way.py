@@ -14,6 +14,7 @@ from cellward.cli.demo.stage import Stage
 
 # Who says no to what, in the order of the scenes.
 REFUSALS = [
+    ("publish gate", "release.approval"),
     ("pack controller", "target.counter"),
     ("update engine", "image.counter"),
     ("pack controller", "target.hash"),
