@@ -3,7 +3,7 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -244,16 +244,23 @@ def known_vehicle(registry: Registry, vehicle_id: str) -> Vehicle:
     return vehicle
 
 
-def check_scope(registry: Registry, certificate: Certificate, stored_name: str) -> None:
-    """Which artefacts this certificate gets: for recovery, those alone that its vehicle was ordered.
+def check_scope(
+    registry: Registry,
+    certificate: Certificate,
+    stored_name: str,
+    published: Callable[[], Iterable[Target]],
+) -> None:
+    """Which artefacts this certificate gets: for recovery, those alone that its vehicle was ordered, and the
+    releases that they were `published` with.
 
     Raises PolicyRefused (attest.recovery).
     """
     if not certificate.recovery:
         return
     vehicle_id = certificate.vehicle_id
-    _, orders = registry.orders(vehicle_id)
-    if stored_name not in {order.target.stored_name for order in orders}:
+    ordered = {order.target.stored_name for order in registry.orders(vehicle_id)[1]}
+    releases = (t.release_name for t in published() if t.release and t.stored_name in ordered)
+    if stored_name not in ordered and stored_name not in releases:
         raise PolicyRefused(
             Code.ATTEST_RECOVERY,
             f"artefact {stored_name[:80]}",

@@ -16,8 +16,11 @@ from cellward.server.problem import not_found, respond
 
 CHUNK = 256 * 1024
 IMMUTABLE = "public, max-age=31536000, immutable"
+# An image's name, or a release's (core/metadata/target): both are by what is in the file.
 _STORED_NAME = re.compile(
-    r"[a-z0-9][a-z0-9.+_-]{0,127}/([0-9a-f]{64})\.[a-z0-9][a-z0-9.+_-]{0,127}\.img", re.ASCII
+    r"[a-z0-9][a-z0-9.+_-]{0,127}/(?P<image>[0-9a-f]{64})\.[a-z0-9][a-z0-9.+_-]{0,127}\.img"
+    r"|releases/(?P<release>[0-9a-f]{64})\.json",
+    re.ASCII,
 )
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 logger = logging.getLogger("cellward.server")
@@ -59,7 +62,7 @@ def answer(request: Request, store: RangedStore, name: str) -> Response:
     size = store.size(name) if match else None
     if match is None or size is None:
         raise not_found(f"artefact {name[:200]}")
-    etag = f'"{match[1]}"'
+    etag = f'"{match["image"] or match["release"]}"'
     headers = {"ETag": etag, "Cache-Control": IMMUTABLE, "Accept-Ranges": "bytes"}
     if _matches(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=HTTPStatus.NOT_MODIFIED.value, headers=headers)

@@ -92,7 +92,8 @@ class DeviceApi:
         return inventory.authenticate(self._it.registry, peer.serial, peer.common_name, self._clock())
 
     def _artefact(self, peer: Peer, name: str) -> None:
-        inventory.check_scope(self._it.registry, self._authenticate(peer), name)
+        certificate = self._authenticate(peer)
+        inventory.check_scope(self._it.registry, certificate, name, self._it.images.targets)
 
     def _vehicle(self, peer: Peer) -> tuple[Certificate, Vehicle]:
         certificate = self._authenticate(peer)

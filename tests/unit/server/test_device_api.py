@@ -9,7 +9,7 @@ import pytest
 
 from cellward.core.attestedtime import attestation, encode_request, verify
 from cellward.core.errors import Code
-from cellward.core.metadata import parse_timestamp
+from cellward.core.metadata import Target, parse_timestamp
 from cellward.ports.registry import Attestation, Certificate, Token
 from cellward.rollout.measured import Measured
 from cellward.rollout.orders import order
@@ -19,7 +19,7 @@ from cellward.server.requests import Peer
 from cellward.sign.documents import sign_document
 from tests.fakes.store import MemoryStore
 from tests.support.asgi import Client
-from tests.support.maker import APP, LOADER, NOW, Hand, Maker, enrol, manifest, signed_image
+from tests.support.maker import APP, LOADER, NOW, Hand, Maker, enrol, gate, manifest, signed_image
 
 PEER = Peer("5e", "PACK-1")
 
@@ -101,9 +101,20 @@ def test_an_artefact_is_served(world: World) -> None:
     assert (got.status_code, got.content) == (206, (0x96F3B83D).to_bytes(4, "little"))
 
 
+def test_a_release_is_served_as_an_artefact(world: World) -> None:
+    image = {"1.5.0": signed_image(world.maker.keys, "1.5.0", 8)}
+    (made,) = world.maker.images.publish(image, gate(world.maker.keys), NOW, release=b"what was approved")
+    got = world.client.get(f"/v1/artefacts/{made.release_name}")
+    assert (got.status_code, got.content) == (200, b"what was approved")
+    assert (got.headers["etag"], "immutable" in got.headers["cache-control"]) == (f'"{made.release}"', True)
+
+
 @pytest.mark.parametrize(
     "path",
     [
+        f"/v1/artefacts/releases/{'0' * 64}.json",
+        "/v1/artefacts/releases/.json",
+        "/v1/artefacts/bms-m33/" + "0" * 64 + ".json",
         "/v1/image/2.root.json",
         "/v1/image/9.targets.json",
         "/v1/image/root.json",
@@ -172,14 +183,20 @@ def test_a_vehicle_sees_only_its_own_orders(world: World) -> None:
     assert (targets["custom"], targets["targets"]) == ({"vehicle_id": "PACK-2"}, {})
 
 
+def recovering(world: World) -> None:
+    """PACK-1 has its TPM, and a certificate for recovery."""
+    registry, key = world.maker.registry, world.hand.public_key
+    token = Token(b"t" * 32, "PACK-1", NOW + timedelta(days=1))
+    registry.add_token(token)
+    held = Certificate("a1", "PACK-1", key, NOW + timedelta(hours=12), recovery=True)
+    attestation = Attestation(b"ek", b"ak", key, bytes(32), b"m0")
+    registry.enrol(token.digest, held, (APP, LOADER), NOW, attestation)
+    world.client.peer = Peer("a1", "PACK-1")
+
+
 def test_a_recovery_certificate_gets_what_is_ordered_and_nothing_else(world: World) -> None:
     registry = world.maker.registry
-    attestation = Attestation(b"ek", b"ak", world.hand.public_key, bytes(32), b"m0")
-    digest = b"t" * 32
-    registry.add_token(Token(digest, "PACK-1", NOW + timedelta(days=1)))
-    held = Certificate("a1", "PACK-1", world.hand.public_key, NOW + timedelta(hours=12), recovery=True)
-    registry.enrol(digest, held, (APP, LOADER), NOW, attestation)
-    world.client.peer = Peer("a1", "PACK-1")
+    recovering(world)
     artefact = f"/v1/artefacts/{world.target.stored_name}"
     got = world.client.get(artefact)
     assert (got.status_code, got.json()["code"]) == (403, Code.ATTEST_RECOVERY)
@@ -189,8 +206,22 @@ def test_a_recovery_certificate_gets_what_is_ordered_and_nothing_else(world: Wor
         assert world.client.get(name).status_code == 200
     order(registry, "PACK-1", [world.target])
     assert world.client.get(artefact).status_code == 200
-    for other in ("bms-m33/" + "0" * 64 + ".app-1.4.0.img", f"releases/{'0' * 64}.json"):
+    for other in ("bms-m33/" + "0" * 64 + ".app-1.4.0.img", f"releases/{'0' * 64}.json", "releases/.json"):
         assert world.client.get(f"/v1/artefacts/{other}").json()["code"] == Code.ATTEST_RECOVERY
+
+
+def test_a_recovery_certificate_gets_the_release_of_what_is_ordered(world: World) -> None:
+    made: list[Target] = []
+    for version, counter in (("1.5.0", 8), ("1.6.0", 9)):
+        image = {version: signed_image(world.maker.keys, version, counter)}
+        release = version.encode()
+        made += world.maker.images.publish(image, gate(world.maker.keys), NOW, release=release)
+    recovering(world)
+    order(world.maker.registry, "PACK-1", [made[0]])
+    got = world.client.get(f"/v1/artefacts/{made[0].release_name}")
+    assert (got.status_code, got.content) == (200, b"1.5.0")
+    got = world.client.get(f"/v1/artefacts/{made[1].release_name}")
+    assert got.json()["code"] == Code.ATTEST_RECOVERY
 
 
 def test_another_vehicles_manifest(world: World) -> None:
