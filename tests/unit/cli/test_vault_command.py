@@ -94,8 +94,10 @@ def test_the_state_directory_is_for_its_owner(home: Home) -> None:
 def test_what_a_cut_left_is_removed(home: Home) -> None:
     torn = Path("state/vault/.values.0123456789abcdef")
     torn.write_bytes(Path("state/vault/values").read_bytes()[:100])
+    Path("state/vault/.of-somebody-else").touch()
     vault(home, "list")
-    assert sorted(path.name for path in Path("state/vault").iterdir()) == ["lock", "policies", "values"]
+    found = sorted(path.name for path in Path("state/vault").iterdir())
+    assert found == [".of-somebody-else", "lock", "policies", "values"]
 
 
 def test_what_is_too_large_or_not_there(home: Home) -> None:
