@@ -26,6 +26,8 @@ REFUSALS = [
     ("update engine", "image.hardware"),
     ("module app", "update.contactors"),
     ("server", "tls.client_certificate"),
+    ("server", "enrol.identity"),
+    ("server", "enrol.identity"),
     ("programming port", "flash.locked"),
     ("programming port", "flash.locked"),
     ("programming port", "otp.locked"),
@@ -101,8 +103,9 @@ def test_the_page_of_results_tells_it_all_and_loads_nothing(journal: Journal) ->
 
 def test_no_secret_is_in_the_journal(journal: Journal, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = next(Path(tmp_path_factory.getbasetemp()).glob("way*"))
-    secrets = [(folder / "maker" / "pin").read_text().strip(), (folder / "token").read_text().split()[0]]
+    tokens = [(folder / name).read_text().split()[0] for name in ("token", "token-2")]
+    secrets = [(folder / "maker" / "pin").read_text().strip(), *tokens]
     secrets += [path.read_bytes().hex() for path in (folder / "maker" / "content-keys").iterdir()]
-    assert len(secrets) == 4
+    assert len(secrets) == 5
     told = render(journal) + "".join(log.read_text() for log in folder.glob("*.log"))
     assert all(len(secret) >= 8 and secret not in told for secret in secrets)

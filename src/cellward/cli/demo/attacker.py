@@ -5,6 +5,7 @@ the module itself is in intruder.py.
 """
 
 import hashlib
+import shutil
 from pathlib import Path
 
 from cellward import bootstrap
@@ -97,6 +98,12 @@ class Attacker:
             else:
                 raise Unexpected(attack, "a refused handshake", "an answer")
         self.note(attack, "server", said, before)
+
+    def copies_the_tpm(self, state: str, copy: str) -> None:
+        """Of an embedded one that is a folder; a real one has no such way out."""
+        with self.stage.act(Actor.ATTACKER, "copy the embedded TPM's folder", "the same keys, twice"):
+            folder = self.stage.folder
+            shutil.copytree(folder / state / "tpm", folder / copy / "tpm")
 
     # --- the journal ---
 

@@ -16,6 +16,7 @@ from cellward.rollout.measured import PROVEN
 
 KEYS_SAID = "twelve roles, none of which can be read out"
 PACK = "PACK-0001"
+SECOND_PACK = "PACK-0002"
 SERIAL = "M0001"
 MODULE = "m1.module"
 SECOND = "firmware-2"
@@ -50,7 +51,7 @@ class Scenes:
             ("The old image does not come back", self._old_image),
             ("Correctly signed, but it fails its self-test", self._failing_update),
             ("Forged, foreign and flipped", self._forgeries),
-            ("No certificate, no answer", self._no_certificate),
+            ("No certificate, no answer; no TPM of its own, no certificate", self._no_certificate),
             ("The programming cable, at a module that is closed", self._cable),
             ("A power cut in mid-flash", self._power_cut),
             ("A cell of the flash flips under the running app", self._damage),
@@ -220,6 +221,18 @@ class Scenes:
 
     def _no_certificate(self) -> None:
         self._attacker.asks_without_certificate()
+        token = self._stage.run(
+            Actor.SERVER, "a token for a second pack", "server", "enrol-token", SECOND_PACK, said="stolen"
+        )
+        (self._stage.folder / "token-2").write_text(token.split()[0])
+        self._attacker.copies_the_tpm("pack", "copy")
+        for attack, options in (
+            ("a second pack with a copy of the first TPM", ("--state", "copy")),
+            ("a stolen token without a TPM", ("--state", "none", "--software-identity")),
+        ):
+            enrol = ("device", "enrol", *options, "--factory", "factory.json", "--vehicle", SECOND_PACK)
+            command = (*enrol, "--token-file", "token-2", "--module", MODULE)
+            self._attacker.by_command(attack, Code.ENROL_IDENTITY, "server", *command)
 
     def _cable(self) -> None:
         self._intruder.writes_flash_by_cable("the running app overwritten with the programming cable")
