@@ -3,14 +3,27 @@
 import hashlib
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from lzma import LZMAError
 
 from cellward.core.errors import Code, FormatRefused
 
 PACKAGE = "cellward"
 _MADE_HERE = "__pycache__"
+# What zipfile and the decompressors behind it raise on other bytes; RuntimeError: encrypted.
+_NO_ZIP = (
+    zipfile.BadZipFile,
+    EOFError,
+    LZMAError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    zlib.error,
+)
 
 
 def installed() -> dict[str, bytes]:
@@ -24,7 +37,7 @@ def of_wheel(data: bytes, what: str) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(data)) as wheel:
             names = [name for name in wheel.namelist() if name.startswith(f"{PACKAGE}/")]
             found = {n: hashlib.sha256(wheel.read(n)).digest() for n in names if not n.endswith("/")}
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except _NO_ZIP as error:
         raise _no_wheel(what, "something else") from error
     if not found:
         raise _no_wheel(what, "a file without it")

@@ -164,9 +164,8 @@ class _Keys:
 
 def _check_owner(registry: Registry, endorsement: bytes, vehicle_id: str, now: datetime) -> None:
     owner = registry.owner_of(endorsement)
-    if owner in (None, vehicle_id):
+    if owner is None or owner == vehicle_id:
         return
-    assert owner is not None  # noqa: S101  for mypy
     registry.note(owner, Noted(Code.ENROL_IDENTITY, f"its TPM in {vehicle_id}", now))
     raise PolicyRefused(
         Code.ENROL_IDENTITY,
