@@ -66,11 +66,13 @@ class MemoryTpm:
         self._lockout_auth = b""
         self._locked_out = False
         self._resets = -1
+        self.skipped = 0  # milliseconds that a test does not wait
         self.start()
 
     def start(self) -> None:
         self._pcrs = [bytes(32) if index < 17 or index > 22 else b"\xff" * 32 for index in range(pcr.COUNT)]
         self._resets += 1
+        self._started = time.monotonic_ns() // 1_000_000 + self.skipped
 
     # --- TpmKeys ---
 
@@ -242,7 +244,8 @@ class MemoryTpm:
         return secrets.token_bytes(count)
 
     def clock(self) -> Clock:
-        return Clock(time.monotonic_ns() // 1_000_000, self._resets, 0, safe=True)
+        now = time.monotonic_ns() // 1_000_000 + self.skipped
+        return Clock(now, self._resets, 0, safe=True, since_start=now - self._started)
 
     def set_lockout_auth(self, new: bytes, current: bytes = b"") -> None:
         of_size("lockout authorisation", new, 0, MAX_AUTHORISATION)

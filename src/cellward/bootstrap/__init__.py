@@ -1,7 +1,14 @@
 """Composition root: the one place that knows which adapter stands behind which port, by area."""
 
 from cellward.adapters.files import DirectoryStore, read_file, write_file
-from cellward.bootstrap.device import device_lock, device_store, tpm, tpm_authorities, transport
+from cellward.bootstrap.device import (
+    attempts,
+    device_lock,
+    device_store,
+    tpm,
+    tpm_authorities,
+    transport,
+)
 from cellward.bootstrap.evidence import checkout, tools
 from cellward.bootstrap.gates import configuration_pages, gate, release_gate, released
 from cellward.bootstrap.keys import (
@@ -45,6 +52,7 @@ from cellward.bootstrap.vault import print_secret, read_secret, vault_place
 __all__ = [
     "DirectoryStore",
     "agent_digest",
+    "attempts",
     "authorities",
     "calibration_signer",
     "checkout",

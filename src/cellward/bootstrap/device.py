@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from cellward.adapters.http import HttpTransport
     from cellward.adapters.tpm2 import EmbeddedTpm
+    from cellward.device.attempts import Attempts
     from cellward.ports.tpm import Tpm
 
 
@@ -39,6 +40,16 @@ def tpm(state: Path) -> "AbstractContextManager[Tpm]":
         from cellward.adapters.tpm2 import Tpm2
 
     return Tpm2(named)
+
+
+@contextmanager
+def attempts(state: Path, found: "Tpm") -> "Iterator[Attempts]":
+    """Of authentications towards this controller, for one process. Raises storage.busy."""
+    from cellward.adapters.lock import file_lock
+    from cellward.device.attempts import Attempts
+
+    with file_lock(state / "attempts.lock", patience=5.0):
+        yield Attempts(found, device_store(state))
 
 
 def tpm_authorities(state: Path) -> bytes:

@@ -87,6 +87,8 @@ class Code(StrEnum):
     TPM_POLICY = "tpm.policy"
     TPM_BLOB = "tpm.blob"
     TPM_INPUT = "tpm.input"
+    # failed authentications
+    AUTH_DELAY = "auth.delay"
     # metadata and trust (Uptane)
     METADATA_FORMAT = "metadata.format"
     METADATA_TOO_LARGE = "metadata.too_large"

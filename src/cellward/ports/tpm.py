@@ -36,6 +36,8 @@ _NO_POLICY_HAS = b"\xff" * 32
 RELEASE_COUNTER = 0x01800301
 VAULT_COUNTER = 0x01800302
 VAULT_CHAIN = 0x01800303
+TRIED_COUNTER = 0x01800304
+SETTLED_COUNTER = 0x01800305
 
 
 def counter_area(index: int) -> NvPublic:
@@ -103,6 +105,7 @@ class Clock:
     resets: int
     restarts: int
     safe: bool  # False: the clock may have been seen higher before
+    since_start: int  # milliseconds; of all this the one number that no command sets
 
 
 @dataclass(frozen=True)

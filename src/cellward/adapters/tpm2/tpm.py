@@ -43,8 +43,10 @@ class Tpm2(Keys, Measurements, Counters, Chains, Sealing, Connection):
 
     def clock(self) -> Clock:
         with self.command("clock") as esys:
-            info = esys.read_clock().clockInfo
-            return Clock(int(info.clock), int(info.resetCount), int(info.restartCount), bool(info.safe))
+            read = esys.read_clock()
+        info = read.clockInfo
+        starts = int(info.resetCount), int(info.restartCount)
+        return Clock(int(info.clock), *starts, bool(info.safe), int(read.time))
 
     def set_lockout_auth(self, new: bytes, current: bytes = b"") -> None:
         for each in (new, current):
