@@ -165,7 +165,8 @@ def test_a_cut_while_it_is_forgiven_forgives_no_more(state: Path) -> None:
     device = MemoryDevice()
     for _ in range(delays.FREE - 1):
         fail(device, state)
-    increment, raised = device._memory.increment, []
+    increment = device._memory.increment
+    raised: list[int] = []
 
     def cut(index: int) -> None:
         if index == SETTLED_COUNTER and raised:
