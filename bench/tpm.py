@@ -14,6 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bench._stopwatch import Stopwatch
     from cellward.core.tpm.credential import Credential
     from cellward.ports.tpm import PolicyStep, SealedBlob, Tpm
 
@@ -25,30 +26,7 @@ INDEX = 0x01800100
 Operations = dict[str, Callable[[], object]]
 
 
-class Stopwatch:
-    """Between the embedded TPM and its transport."""
-
-    def __init__(self) -> None:
-        from cellward.adapters.tpm2.swtpm import SocketTransport
-
-        self.waited, self.commands, self._sent = 0.0, 0, 0.0
-        transmit, receive = SocketTransport.do_transmit, SocketTransport.do_receive
-
-        def sending(transport: SocketTransport, command: bytes) -> None:
-            self._sent = time.perf_counter()
-            transmit(transport, command)
-
-        def receiving(transport: SocketTransport, timeout: int) -> bytes:
-            answer = receive(transport, timeout)
-            self.waited += time.perf_counter() - self._sent
-            self.commands += 1
-            return answer
-
-        SocketTransport.do_transmit = sending  # type: ignore[method-assign,assignment]
-        SocketTransport.do_receive = receiving  # type: ignore[method-assign,assignment]
-
-
-def operations(folder: Path, watch: Stopwatch) -> None:
+def operations(folder: Path, watch: "Stopwatch") -> None:
     from cellward import bootstrap
     from cellward.ports.tpm import KeyName, PcrStep
 
@@ -82,11 +60,11 @@ def operations(folder: Path, watch: Stopwatch) -> None:
         )
 
 
-def table(watch: Stopwatch, works: Operations) -> None:
+def table(watch: "Stopwatch", works: Operations) -> None:
     for name, work in works.items():
         ours, raw = [], []
         for _ in range(ROUNDS):
-            watch.waited, watch.commands = 0.0, 0
+            watch.reset()
             start = time.perf_counter()
             work()
             ours.append(time.perf_counter() - start)
@@ -136,11 +114,13 @@ def challenge(tpm: "Tpm") -> "Credential":
 
 
 def main() -> None:
+    from bench._stopwatch import Stopwatch
+
     print(f"{f'milliseconds, median of {ROUNDS}':34}{'TPM':>12}{'Cellward':>12}{'commands':>10}{'ratio':>8}")
     with tempfile.TemporaryDirectory() as name:
         operations(Path(name), Stopwatch())
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT / "src"))
+    sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
     main()
