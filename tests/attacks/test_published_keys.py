@@ -39,6 +39,7 @@ from cellward.core.metadata import (
     parse_timestamp,
 )
 from cellward.core.metadata import Role as MetadataRole
+from cellward.core.metadata.factory import OPTIONAL_KEYS
 from cellward.core.register import Register, Root, State
 from cellward.core.register.values import in_order
 from cellward.core.slots import BMS_M33
@@ -203,7 +204,7 @@ def test_new_root_metadata_and_factory_data() -> None:
     roles = {**uptane.IMAGE_OWNER.role_keys(), MetadataRole.TARGETS: RoleKeys((PUBLIC,))}
     refused(lambda: make_root(version=2, expires=uptane.LATER, roles=roles))
     honest = uptane.holder("firmware").public_key
-    for keys in ({"firmware_keys": (honest, PUBLIC)}, {"release_keys": (PUBLIC,)}):
+    for keys in ({"firmware_keys": (honest, PUBLIC)}, *({name: (PUBLIC,)} for name in OPTIONAL_KEYS)):
         factory = Factory(b"", b"", b"", b"", (honest,), (), ())
         refused(lambda keys=keys, factory=factory: encode_factory(replace(factory, **keys)))  # type: ignore[misc]
 

@@ -38,6 +38,7 @@ from cellward.core.slots import (
     flag_phrase,
 )
 from cellward.device.agent import Agent, Cycle
+from cellward.device.calibrate import Calibrations
 from cellward.device.memory import Device, Memory, ModuleEntry
 from cellward.device.update import Watch
 from cellward.ports.module import BootEvent, BootReport, Outcome
@@ -174,6 +175,7 @@ class Pack:
     manifests: list[Manifest] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     hints: dict[str, dict[str, int]] | None = None
+    calibrations: Calibrations | None = None
 
     def __post_init__(self) -> None:
         plant(self.module, built(Stage.LOADER, "1.3.0", 6), built(Stage.APP, "1.3.0", 6), 6)
@@ -269,6 +271,7 @@ class Pack:
             dict.fromkeys(Repository, self.server),
             lambda _: nullcontext(self.module),
             Watch(self.lines.append),
+            calibrations=self.calibrations,
         )
 
     def cycle(self, now: datetime = NOW) -> Cycle:

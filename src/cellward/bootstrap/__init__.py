@@ -12,6 +12,7 @@ from cellward.bootstrap.device import (
 from cellward.bootstrap.evidence import checkout, tools
 from cellward.bootstrap.gates import configuration_pages, gate, release_gate, released
 from cellward.bootstrap.keys import (
+    calibration_keys,
     default_token,
     firmware_keys,
     install_register,
@@ -47,13 +48,14 @@ from cellward.bootstrap.packs import (
     read_manufacturers,
 )
 from cellward.bootstrap.signers import calibration_signer, firmware_signer, policy_signer, release_signer
-from cellward.bootstrap.vault import print_secret, read_secret, vault_place
+from cellward.bootstrap.vault import print_secret, read_secret, running_vault, vault_place
 
 __all__ = [
     "DirectoryStore",
     "agent_digest",
     "attempts",
     "authorities",
+    "calibration_keys",
     "calibration_signer",
     "checkout",
     "configuration_pages",
@@ -97,6 +99,7 @@ __all__ = [
     "repositories",
     "role_signer",
     "running_module",
+    "running_vault",
     "signer",
     "signing_log",
     "tools",

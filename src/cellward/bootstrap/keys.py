@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cellward.adapters.files import DirectoryStore, read_file, write_file
 from cellward.config import Home
-from cellward.core.errors import Code, TrustRefused
+from cellward.core.errors import CellwardError, Code, TrustRefused
 from cellward.ports.signer import KeyStore, Role, Signer
 from cellward.ports.token_uri import TokenUri
 
@@ -85,6 +85,18 @@ def release_keys(
     ring = keyring(home)
     found = ring.ever(Role.RELEASE) if out_of_use and not given else ring.trusted(Role.RELEASE, given)
     return found or [role_signer(home, Role.RELEASE).public_key]
+
+
+def calibration_keys(home: Home, given: "Sequence[PublicKey]" = ()) -> "tuple[PublicKey, ...]":
+    """Whose calibrations pack controllers apply: `given`, those that the key register lets sign, or the
+    token's; none where it has none. Raises as Keyring.trusted, and token.*."""
+    found = keyring(home).trusted(Role.CALIBRATION, given)
+    try:
+        return tuple(found or [role_signer(home, Role.CALIBRATION).public_key])
+    except CellwardError as error:
+        if error.code is Code.TOKEN_KEY_MISSING:
+            return ()
+        raise
 
 
 def keyring(home: Home) -> "Keyring":

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cellward.device.vault import Place
+    from cellward.ports.tpm import Tpm
 
 
 @contextmanager
@@ -33,6 +34,18 @@ def vault_place(state: Path) -> "Iterator[Place]":
         store = device_store(state)
         measure(found, store, [measurement.agent(agent_digest())])
         yield Place(found, store, LockedMemory())
+
+
+@contextmanager
+def running_vault(state: Path, found: "Tpm") -> "Iterator[Place]":
+    """The same for the running agent, which has measured its start and has the TPM. Raises storage.busy."""
+    from cellward.adapters.lock import file_lock
+    from cellward.adapters.lockedmemory import LockedMemory, forbid_dumps
+    from cellward.device.vault import Place
+
+    forbid_dumps()
+    with file_lock(state / "vault" / "lock", patience=5.0):
+        yield Place(found, device_store(state), LockedMemory())
 
 
 def read_secret(path: Path | None, view: memoryview) -> int:

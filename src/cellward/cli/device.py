@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from cellward import bootstrap
+from cellward.cli.devicecalibrate import calibrate
 from cellward.cli.devicesession import Agents, agents, enrol_attested
 from cellward.core import strictjson
 from cellward.core.errors import CellwardError, Code, FormatRefused, Refused
@@ -46,6 +47,8 @@ def _now() -> datetime:
 def device() -> None:
     """The pack controller: enrol once, then poll, verify, install and report."""
 
+
+device.add_command(calibrate)
 
 # --- enrol ---
 
@@ -327,6 +330,7 @@ def _remembered(memory: Memory) -> dict[str, Any]:
                 "hardware": entry.hardware,
                 "address": entry.address,
                 "installed": {s: dict(seen.to_json()) for s, seen in memory.seen(entry.serial).items()},
+                "calibration": memory.calibrated(entry.serial) or None,
             }
             for entry in enrolled.modules
         ],
@@ -368,6 +372,15 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         ]
         runs_what = ", ".join(runs) or "never seen running"
         yield f"module       {module['serial']} ({module['hardware']}): {runs_what}"
+        if module["calibration"]:
+            yield f"calibration  {module['serial']}: {_calibration(module['calibration'])}"
     for ecu, result in facts["results"].items():
         sides = [f"{side} {result[side]}" for side in ("expected", "found") if result[side]]
         yield f"last         {ecu}: {result['code']}" + (f": {', '.join(sides)}" if sides else "")
+
+
+def _calibration(note: dict[str, str]) -> str:
+    said = [f"version {note['version']}, {note['source']}" if note["version"] else note["source"]]
+    said += [note["module"]] if note["module"] else []
+    said += [f"{note['code']}: expected {note['expected']}, found {note['found']}"] if note["code"] else []
+    return "; ".join(said)

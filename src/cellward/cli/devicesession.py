@@ -15,13 +15,13 @@ from cellward.core.tpm.measurement import ModuleImage
 from cellward.device import identity, inventory
 from cellward.device.agent import Agent
 from cellward.device.attested import Controller
+from cellward.device.calibrate import Calibrations, kept
 from cellward.device.identity import Identity
 from cellward.device.link import awake
 from cellward.device.measured import measure
 from cellward.device.memory import Attested, Device, Memory, ModuleEntry
 from cellward.device.update import Watch
 from cellward.ports.module import Module
-from cellward.ports.signer import Signer
 from cellward.ports.tpm import Tpm
 from cellward.ports.transport import Transport
 
@@ -38,11 +38,12 @@ def agents(state: Path, watch: Watch) -> Iterator[Agents]:
     with ExitStack() as stack:
         if device.attested is not None:
             tpm, code = stack.enter_context(bootstrap.tpm(state)), bootstrap.agent_digest()
-            renewing = _Renewing(device, device.attested, factory, memory, tpm, watch, code)
+            held = Calibrations(factory.calibration_keys, device.modules, lambda: _kept(state, tpm))
+            renewing = _Renewing(device, device.attested, factory, memory, tpm, watch, code, held)
             yield stack.enter_context(renewing).agent
             return
         me = identity.load(memory.store, device.vehicle, factory.device_ca)
-        agent = _agent(device, factory, memory, me, me, watch, stack)
+        agent = Agent(device, factory, memory, me, _transports(factory, me, stack), link, watch)
         yield lambda: agent
 
 
@@ -74,6 +75,7 @@ class _Renewing:
     tpm: Tpm
     watch: Watch
     code: bytes  # the digest of what was started: what lies on the disk may be newer by now
+    calibrations: Calibrations = field(default_factory=Calibrations)
     _held: Agent | None = None
     _due: float = 0.0
     _connections: ExitStack = field(default_factory=ExitStack)
@@ -107,7 +109,9 @@ class _Renewing:
             me = self._certificate(controller)
         with ExitStack() as new:
             signer = controller.signer
-            self._held = _agent(self.device, self.factory, self.memory, me, signer, self.watch, new)
+            transports = _transports(self.factory, me, new)
+            parts = self.device, self.factory, self.memory, signer, transports, link, self.watch
+            self._held = Agent(*parts, calibrations=self.calibrations)
             self._connections.close()
             self._connections = new.pop_all()
         self._due = time.monotonic() + (me.not_after - me.not_before).total_seconds() / 2
@@ -141,16 +145,9 @@ def link(address: str) -> AbstractContextManager[Module]:
     return bootstrap.connect_module(Path(address))
 
 
-def _agent(
-    device: Device,
-    factory: Factory,
-    memory: Memory,
-    me: Identity,
-    signer: Signer,
-    watch: Watch,
-    stack: ExitStack,
-) -> Agent:
-    return Agent(device, factory, memory, signer, _transports(factory, me, stack), link, watch)
+def _kept(state: Path, tpm: Tpm) -> dict[str, bytes]:
+    with bootstrap.running_vault(state, tpm) as place:
+        return kept(place)
 
 
 def _transports(factory: Factory, me: Identity, stack: ExitStack) -> dict[Repository, Transport]:

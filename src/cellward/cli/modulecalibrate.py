@@ -9,6 +9,7 @@ import click
 from cellward import bootstrap
 from cellward.core.errors import Code, ModuleRefused
 from cellward.core.vault import Calibration, Name, decode_calibration
+from cellward.device.calibrate import block_of
 from cellward.device.link import UpdateLink
 from cellward.ports.module import Module
 
@@ -52,11 +53,11 @@ def bring(module: Module, version: int, wanted: Calibration) -> bool:
     """Whether it had to be written. Raises ModuleRefused (lifecycle.closed, vault.*, link.*), and what the
     link raises."""
     link = UpdateLink(module, module.status().serial)
-    if _held(link) == (version, wanted):
+    if block_of(link) == (version, wanted):
         return False
     link.vault_write(Name.CALIBRATION, version, wanted.encode())
     link.restart()
-    held = _held(link)
+    held = block_of(link)
     if held != (version, wanted):
         raise ModuleRefused(
             Code.FLASH_READBACK,
@@ -65,16 +66,6 @@ def bring(module: Module, version: int, wanted: Calibration) -> bool:
             found="none" if held is None else f"version {held[0]}",
         )
     return True
-
-
-def _held(link: UpdateLink) -> tuple[int, Calibration] | None:
-    try:
-        version, _, value = link.vault_read(Name.CALIBRATION)
-    except ModuleRefused as error:
-        if error.code in (Code.VAULT_MISSING, Code.VAULT_SEAL, Code.VAULT_COUNTER):
-            return None
-        raise
-    return version, decode_calibration(value)
 
 
 def _facts(module: Module) -> dict[str, Any]:

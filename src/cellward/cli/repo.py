@@ -215,6 +215,10 @@ def refresh(home: Home, as_json: bool) -> None:
     "--release-key", "release_keys", multiple=True, type=click.Path(dir_okay=False, path_type=Path),
     help="PEM: install only images of releases signed by this key; may be repeated.",
 )  # fmt: skip
+@click.option(
+    "--calibration-key", "calibration_keys", multiple=True, type=click.Path(dir_okay=False, path_type=Path),
+    help="PEM: apply calibrations signed by this key; may be repeated.  [default: the token's, if any]",
+)  # fmt: skip
 @click.pass_obj
 def factory(
     home: Home,
@@ -222,6 +226,7 @@ def factory(
     urls: tuple[str, ...],
     enrol_urls: tuple[str, ...],
     release_keys: tuple[Path, ...],
+    calibration_keys: tuple[Path, ...],
 ) -> None:
     """What a pack controller leaves the plant with: CAs, roots, firmware keys, where to ask.
 
@@ -242,6 +247,7 @@ def factory(
         enrol_urls=_https(enrol_urls),
         release_keys=tuple(read_key(path) for path in release_keys),
         time_keys=(bootstrap.role_signer(home, Role.TIME).public_key,),
+        calibration_keys=bootstrap.calibration_keys(home, [read_key(path) for path in calibration_keys]),
     )
     bootstrap.write_file(output, encode_factory(made))
     click.echo(f"wrote {output}")

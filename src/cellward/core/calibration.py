@@ -166,6 +166,28 @@ def check_device(
         )
 
 
+def check_newer(found: PackCalibration, held: PackCalibration, what: str = "calibration") -> None:
+    """Refuse one that is not newer than what was applied before it.
+
+    Raises TrustRefused (calibration.counter, calibration.version).
+    """
+    if found.counter < held.counter:
+        raise TrustRefused(
+            Code.CALIBRATION_COUNTER,
+            what,
+            expected=f"a counter of at least {held.counter}",
+            found=f"{found.counter}",
+        )
+    if found.block_version <= held.block_version:
+        raise TrustRefused(
+            Code.CALIBRATION_VERSION,
+            what,
+            expected=f"a version after {held.version}, which was applied",
+            found=f"{found.version}",
+            advice="sign a newer one: an older calibration never comes back",
+        )
+
+
 def from_source(data: bytes, created: datetime, what: str) -> PackCalibration:
     """What an engineer has written down in TOML, to be signed.
 

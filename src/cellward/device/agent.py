@@ -11,6 +11,7 @@ from cellward.core.metadata import Assignment, Factory, Repository
 from cellward.core.slots import Lifecycle, Stage
 from cellward.core.trust import Order, TrustedRepository
 from cellward.device import clock, inventory, report, safety, verify
+from cellward.device.calibrate import Calibrations
 from cellward.device.fetch import Fetcher
 from cellward.device.link import UpdateLink, awake
 from cellward.device.memory import Device, Memory, ModuleEntry
@@ -23,7 +24,8 @@ from cellward.ports.transport import Transport
 REPORT_PATH = "/v1/report"
 # Results that say only how a module was found: forgotten when it is found otherwise.
 SILENT = (Code.MODULE_ABSENT, Code.MODULE_BUSY, Code.LINK_FRAME, Code.LINK_SILENT)
-FOUND = (*SILENT, Code.BANK_NONE_GOOD, Code.TAMPER)
+OF_CALIBRATION = (Code.CALIBRATION_DEFAULTS, Code.CALIBRATION_LAST_GOOD, Code.CALIBRATION_LIMITS)
+FOUND = (*SILENT, Code.BANK_NONE_GOOD, Code.TAMPER, *OF_CALIBRATION)
 
 Connect = Callable[[str], AbstractContextManager[Module]]
 
@@ -56,6 +58,7 @@ class Agent:
         connect: Connect,
         watch: Watch = SILENT_WATCH,
         limits: safety.Limits = safety.PARKED,
+        calibrations: Calibrations | None = None,
     ) -> None:
         self._device = device
         self._factory = factory
@@ -65,8 +68,13 @@ class Agent:
         self._fetch = Fetcher(transports, watch.progress)
         self._connect = connect
         self._watch = watch
+        self._calibrations = calibrations or Calibrations()
+
+        def gates(serial: str) -> safety.Limits:
+            return self._calibrations.of(serial).narrowed(limits)
+
         self._updater = Updater(
-            memory, self._fetch, factory.firmware_keys, factory.release_keys, watch, limits
+            memory, self._fetch, factory.firmware_keys, factory.release_keys, watch, gates
         )
 
     def cycle(self, now: datetime) -> Cycle:
@@ -76,6 +84,7 @@ class Agent:
         Raises only what makes remembering impossible (storage.*).
         """
         tally = Tally()
+        self._calibrations.refresh()
         with ExitStack() as links:
             modules = self._open(links, tally)
             looked = self._look(modules, tally)
@@ -117,14 +126,14 @@ class Agent:
                 continue
             module = modules[entry.serial]
             try:
-                status = _same_module(entry, awake(module))
+                status = same_module(entry, awake(module))
                 self._updater.conclude(module, entry.serial, tally)
                 runs = inventory.installed(module, status)
                 if runs:
                     self._memory.set_seen(entry.serial, runs)
                 records = UpdateLink(module, entry.serial).boot_records() if runs else b""
                 looked[entry.serial] = Looked(entry, module, status, runs, records)
-                self._as_found(entry, status)
+                self._as_found(entry, _condition(status) or self._calibrated(module, status))
             except CellwardError as error:
                 self._silent(entry, error, tally)
         return looked
@@ -133,10 +142,15 @@ class Agent:
         tally.refusals.append(error)
         self._memory.set_results({ecu.ecu_id: report.refused(error) for ecu in entry.ecus})
 
-    def _as_found(self, entry: ModuleEntry, status: ModuleStatus) -> None:
+    def _calibrated(self, module: Module, status: ModuleStatus) -> CellwardError | None:
+        applied = self._calibrations.apply(module, status)
+        self._memory.set_calibrated(status.serial, applied.note())
+        return applied.said
+
+    def _as_found(self, entry: ModuleEntry, condition: CellwardError | None) -> None:
         """It answers. What it is in otherwise is said with its ECUs, unless an attempt that failed says
         more; nothing is refused by it."""
-        condition, results = _condition(status), self._memory.results()
+        results = self._memory.results()
         replaced = (*FOUND, report.DONE) if condition else FOUND
         said = report.refused(condition) if condition else None
         for ecu in entry.ecus:
@@ -211,7 +225,7 @@ class Agent:
         return anything
 
 
-def _same_module(entry: ModuleEntry, status: ModuleStatus) -> ModuleStatus:
+def same_module(entry: ModuleEntry, status: ModuleStatus) -> ModuleStatus:
     """A swapped module is another ECU: it must be enrolled, not updated under its neighbour's name."""
     if (status.serial, status.hardware) != (entry.serial, entry.hardware):
         raise PolicyRefused(

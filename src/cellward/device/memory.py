@@ -13,6 +13,7 @@
     attempt/SERIAL.json             an installation under way
     rejected/SERIAL.json            what fell back: not tried again until another order comes
     installed/SERIAL.json           what runs, as the module told last
+    calibrated/SERIAL.json          what was made of its calibration at the last look
     download/SHA256                 an image, perhaps the beginning of one
 """
 
@@ -73,6 +74,18 @@ class Device:
     @property
     def ecus(self) -> tuple[Ecu, ...]:
         return tuple(ecu for module in self.modules for ecu in module.ecus)
+
+    def with_tpm(self) -> "Device":
+        """Raises Unavailable (tpm.absent) for a software identity: its controller keeps no secrets."""
+        if self.attested is None:
+            raise Unavailable(
+                Code.TPM_ABSENT,
+                f"vehicle {self.vehicle}",
+                expected="a controller that enrolled with its TPM",
+                found="one with a software identity",
+                advice="enrol it again with its TPM: --again",
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -249,6 +262,18 @@ class Memory:
     def set_seen(self, serial: str, seen: Mapping[Stage, Installed]) -> None:
         if seen != self.seen(serial):
             self._write(f"installed/{serial}.json", {stage: item.to_json() for stage, item in seen.items()})
+
+    def calibrated(self, serial: str) -> dict[str, str]:
+        fields = self._note(f"calibrated/{serial}.json")
+        return {} if fields is None else {name: fields.text(name, limit=4096) for name in fields.names()}
+
+    def set_calibrated(self, serial: str, note: Mapping[str, str]) -> None:
+        """Nothing forgets. What stood there is not read: a bad block must not end all updates."""
+        name, data = f"calibrated/{serial}.json", strictjson.encode(dict(note))
+        if not note:
+            self.store.delete(name)
+        elif data != self.store.read(name):
+            self.store.write(name, data)
 
     def download(self, sha256: str) -> bytes:
         return self.store.read(f"download/{sha256}") or b""

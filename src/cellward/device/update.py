@@ -61,7 +61,8 @@ SILENT_WATCH = Watch()
 
 
 class Updater:
-    """`keys` and `release_keys` are the factory's; with release keys, an image must belong to a release."""
+    """`keys` and `release_keys` are the factory's; with release keys, an image must belong to a release.
+    `limits`: of a module's gates, by its serial."""
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class Updater:
         keys: tuple[PublicKey, ...],
         release_keys: tuple[PublicKey, ...],
         watch: Watch,
-        limits: safety.Limits,
+        limits: Callable[[str], safety.Limits],
     ) -> None:
         self._memory = memory
         self._fetch = fetch
@@ -136,7 +137,7 @@ class Updater:
 
     def _begin(self, found: Looked, orders: Sequence[Order], made: Plan) -> Attempt:
         """8: the gates, with what they measured kept for the report."""
-        measured = safety.check(found.module.telemetry(), f"module {made.serial}", self._limits)
+        measured = safety.check(found.module.telemetry(), f"module {made.serial}", self._limits(made.serial))
         self._watch.say(f"safe to update: {measured}")
         attempt = Attempt(
             serial=made.serial,
@@ -154,7 +155,7 @@ class Updater:
         """9. An attempt that raises is left open: `conclude` decides when the module answers next."""
 
         def guard() -> None:
-            safety.check(module.telemetry(), f"module {made.serial}", self._limits)
+            safety.check(module.telemetry(), f"module {made.serial}", self._limits(made.serial))
 
         install(module, made, guard, self._watch.progress, wrapped)
         self._watch.say(f"bank {made.bank} written and verified by the module; reset")

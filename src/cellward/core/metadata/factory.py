@@ -17,6 +17,7 @@ MAX_URLS = 8
 MAX_KEYS = 4
 _URL = re.compile(r"https://[!-~]{1,240}", re.ASCII)
 _PEM_LIMIT = 16 * 1024
+OPTIONAL_KEYS = ("release_keys", "time_keys", "calibration_keys")
 # The one mapping spoken here: every path must be signed by both repositories (B2). A map that asks
 # for less would let one compromised repository install anything.
 MAPPING = [{"paths": ["*"], "repositories": [str(Repository.DIRECTOR), str(Repository.IMAGE)]}]
@@ -27,7 +28,8 @@ class Factory:
     """`server_ca`, `device_ca`: PEM certificates; `director_root`, `image_root`: signed root files;
     `firmware_keys`: whose images the modules boot; `director_urls`, `image_urls`, `enrol_urls`: https;
     `release_keys`: where there are some, only what they have released is installed;
-    `time_keys`: where there are some, only what one of them attests is the time.
+    `time_keys`: where there are some, only what one of them attests is the time;
+    `calibration_keys`: whose calibrations are applied; without any, none is.
     """
 
     server_ca: bytes
@@ -40,6 +42,11 @@ class Factory:
     enrol_urls: tuple[str, ...] = ()
     release_keys: tuple[PublicKey, ...] = ()
     time_keys: tuple[PublicKey, ...] = ()
+    calibration_keys: tuple[PublicKey, ...] = ()
+
+    @property
+    def optional_keys(self) -> dict[str, tuple[PublicKey, ...]]:
+        return {name: getattr(self, name) for name in OPTIONAL_KEYS}
 
     def root(self, repository: Repository) -> bytes:
         return self.director_root if repository is Repository.DIRECTOR else self.image_root
@@ -48,7 +55,7 @@ class Factory:
 def encode_factory(factory: Factory) -> bytes:
     """Readable JSON. Raises FormatRefused for what `decode_factory` would refuse, TrustRefused
     (key.published) for keys that no device should be given."""
-    for key in (*factory.firmware_keys, *factory.release_keys, *factory.time_keys):
+    for key in (*factory.firmware_keys, *(key for keys in factory.optional_keys.values() for key in keys)):
         key.unpublished("factory data")
     tree: dict[str, object] = {
         "server_ca": factory.server_ca.decode("ascii"),
@@ -66,7 +73,7 @@ def encode_factory(factory: Factory) -> bytes:
     }
     if factory.enrol_urls:
         tree["enrolment"] = list(factory.enrol_urls)
-    for name, keys in (("release_keys", factory.release_keys), ("time_keys", factory.time_keys)):
+    for name, keys in factory.optional_keys.items():
         if keys:
             tree[name] = [key.pem().decode("ascii") for key in keys]
     data = json.dumps(tree, indent=1, sort_keys=True).encode("ascii") + b"\n"
@@ -93,8 +100,7 @@ def decode_factory(data: bytes) -> Factory:
         director_urls=director_urls,
         image_urls=image_urls,
         enrol_urls=fields.texts("enrolment", _URL, MAX_URLS) if "enrolment" in fields else (),
-        release_keys=_keys(fields, "release_keys") if "release_keys" in fields else (),
-        time_keys=_keys(fields, "time_keys") if "time_keys" in fields else (),
+        **{name: _keys(fields, name) for name in OPTIONAL_KEYS if name in fields},
     )
     fields.finish()
     return factory

@@ -12,6 +12,7 @@ from cryptography.x509.oid import NameOID
 from cellward.core import trust
 from cellward.core.errors import Code, FormatRefused
 from cellward.core.metadata import Factory, Repository, Role, decode_factory, encode_factory
+from cellward.core.metadata.factory import OPTIONAL_KEYS
 from tests.support.pemfile import of_another_version
 from tests.support.uptane import DIRECTOR_OWNER, IMAGE_OWNER, NOW, holder
 
@@ -47,6 +48,14 @@ def test_the_enrolment_listener_may_be_named() -> None:
     urls = ("https://enrol.test:8444/v1/enrol",)
     assert decode_factory(encode_factory(replace(FACTORY, enrol_urls=urls))).enrol_urls == urls
     assert "enrolment" not in json.loads(DATA)
+
+
+@pytest.mark.parametrize("name", OPTIONAL_KEYS)
+def test_keys_that_may_be_named(name: str) -> None:
+    keys = holder("one").public_key, holder("two").public_key
+    named = replace(FACTORY, **{name: keys})  # type: ignore[arg-type]
+    assert decode_factory(encode_factory(named)) == named
+    assert name not in json.loads(DATA)
 
 
 def test_the_form_of_the_document() -> None:
