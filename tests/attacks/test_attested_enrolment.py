@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 import httpx
 import pytest
@@ -20,6 +21,7 @@ from cellward.core.enrolment import (
     decode_challenge,
     decode_issued,
 )
+from cellward.core.enrolplan import Pack
 from cellward.core.errors import Code
 from cellward.core.keys import PublicKey
 from cellward.core.tpm import eventlog, measurement
@@ -476,3 +478,40 @@ def test_the_registry_has_neither_token_nor_secrets(world: World) -> None:
     for secret in (world.token.encode(), challenge.session.encode(), secrets.attestation, secrets.identity):
         assert secret not in session.context
         assert secret not in session.digest
+
+
+# --- one TPM, two endorsement keys
+
+
+def test_a_token_that_names_its_tpm_is_good_with_no_other_certificate(world: World) -> None:
+    """A TPM has an RSA and an ECC endorsement key. Where each token names one certificate, the other one
+    gets nobody enrolled, so that one TPM is one vehicle."""
+    mine = world.pack.introduction("")
+    named = sha256(mine.certificate).digest()
+    plan = [Pack(2, "PACK-2", endorsement=named), Pack(3, "PACK-3", endorsement=OTHER)]
+    tokens = inventory.new_tokens(world.registry, plan, NOW)
+    foreign = replace(mine, token=tokens["PACK-3"])
+    assert refused(world.client.post("/v1/enrol/tpm", foreign.encode())) is Code.ENROL_IDENTITY
+    second = replace(world.pack.introduction(tokens["PACK-2"]))  # the same key, certified once more
+    assert refused(world.client.post("/v1/enrol/tpm", second.encode())) is Code.ENROL_IDENTITY
+    assert world.untouched()
+    assert inventory.open_token(world.registry, tokens["PACK-3"], NOW).endorsement == OTHER
+    challenge = world.introduce(replace(mine, token=tokens["PACK-2"]))
+    world._certificate(world.prove(world.pack.proof(challenge)))
+    assert list(world.registry.vehicle_ids()) == ["PACK-2"]
+
+
+def test_a_token_that_names_a_tpm_is_never_enough_by_itself(world: World) -> None:
+    plan = [Pack(2, "PACK-2", endorsement=OTHER), Pack(3, "PACK-3")]
+    tokens = inventory.new_tokens(world.registry, plan, NOW, software=True)
+    assert [inventory.open_token(world.registry, each, NOW).software for each in tokens.values()] == [
+        False,
+        True,
+    ]
+
+
+def test_no_token_is_made_for_a_vehicle_that_is_enrolled(world: World) -> None:
+    world.enrol()
+    assert list(inventory.new_tokens(world.registry, [Pack(2, "PACK-1"), Pack(3, "PACK-2")], NOW)) == [
+        "PACK-2"
+    ]

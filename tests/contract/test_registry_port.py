@@ -93,6 +93,9 @@ def test_token_is_kept_until_used(registry: Registry) -> None:
     alone = Token(b"s" * 32, "v1", NOW, software=True)
     registry.add_token(alone)
     assert registry.token(alone.digest) == alone
+    several = [Token(bytes([n]) * 32, f"v{n}", NOW, endorsement=b"e" * 32) for n in range(3)]
+    registry.add_token(*several)
+    assert [registry.token(each.digest) for each in several] == several
     registry.enrol(digest, Certificate("1", "v1", a_key(), NOW), (APP,), NOW)
     token = registry.token(digest)
     assert token is not None

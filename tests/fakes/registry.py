@@ -36,8 +36,8 @@ class MemoryRegistry:
         self._sessions: list[Session] = []
         self._attestations: dict[str, Attestation] = {}
 
-    def add_token(self, token: Token) -> None:
-        self._tokens[token.digest] = token
+    def add_token(self, *tokens: Token) -> None:
+        self._tokens.update({token.digest: token for token in tokens})
 
     def token(self, digest: bytes) -> Token | None:
         return self._tokens.get(digest)

@@ -30,10 +30,12 @@ def device_lock(state: Path) -> "AbstractContextManager[None]":
     return file_lock(state / "lock", patience=5.0)
 
 
-def tpm(state: Path) -> "AbstractContextManager[Tpm]":
-    """The pack controller's TPM: the one that CELLWARD_TPM names (`device:/dev/tpmrm0`), or else an embedded
-    one in the state directory, which has power for as long as this lasts. Raises Unavailable (tpm.*)."""
-    named = os.environ.get("CELLWARD_TPM")
+def tpm(state: Path, named: str | None = None) -> "AbstractContextManager[Tpm]":
+    """The pack controller's TPM: the one that is `named` by its TCTI, by default in CELLWARD_TPM
+    (`device:/dev/tpmrm0`); or else, with no name, an embedded one in the state directory, which has power for
+    as long as this lasts. Raises Unavailable (tpm.*)."""
+    if named is None:
+        named = os.environ.get("CELLWARD_TPM")
     if not named:
         return _embedded_tpm(state).running()
     with _tpm_library():

@@ -2,12 +2,10 @@
 
 import hashlib
 import json
-import os
 import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,17 +14,17 @@ import click
 
 from cellward import bootstrap
 from cellward.cli.devicecalibrate import calibrate
-from cellward.cli.devicesession import Agents, agents, enrol_attested
+from cellward.cli.deviceenrol import enrol, identity_facts
+from cellward.cli.deviceplan import enrol_plan
+from cellward.cli.devicesession import Agents, agents
 from cellward.core import strictjson
-from cellward.core.errors import CellwardError, Code, FormatRefused, Refused
-from cellward.core.metadata import MAX_FACTORY_SIZE, Factory, Repository, Role, decode_factory
+from cellward.core.errors import CellwardError
+from cellward.core.metadata import Factory, Repository, Role
 from cellward.device import clock, identity
 from cellward.device.agent import Cycle
-from cellward.device.memory import Device, Memory, ModuleEntry
+from cellward.device.memory import Device, Memory
 from cellward.device.update import Watch
 
-TOKEN_ENVIRONMENT = "CELLWARD_ENROL_TOKEN"
-TOKEN_FILE_LIMIT = 4096
 JITTER = 0.1  # of the interval, so that a fleet does not poll in step
 
 _state = click.option(
@@ -48,138 +46,8 @@ def device() -> None:
     """The pack controller: enrol once, then poll, verify, install and report."""
 
 
-device.add_command(calibrate)
-
-# --- enrol ---
-
-
-@device.command()
-@_state
-@click.option("--factory", "factory_file", required=True, type=_file, help="Factory data.")
-@click.option("--vehicle", required=True, help="The vehicle's id; the token was made for it.")
-@click.option(
-    "--token-file",
-    type=_file,
-    help=f"The one-time token; otherwise {TOKEN_ENVIRONMENT} is read.",
-)
-@click.option(
-    "--module",
-    "modules",
-    required=True,
-    multiple=True,
-    type=_file,
-    help="State file of a battery module. Repeat it for more.",
-)
-@click.option("--server", help="URL of the enrolment listener; by default the factory data's.")
-@click.option("--software-identity", is_flag=True, help="Without a TPM: a key in a file, nothing attested.")
-@click.option("--again", is_flag=True, help="Replace a certificate that is still valid.")
-@_json
-def enrol(
-    state: Path,
-    factory_file: Path,
-    vehicle: str,
-    token_file: Path | None,
-    modules: tuple[Path, ...],
-    server: str | None,
-    software_identity: bool,
-    again: bool,
-    as_json: bool,
-) -> None:
-    """Get a certificate for this controller and register its modules.
-
-    Its keys are made in the TPM, which attests what started: the one that CELLWARD_TPM names, or an embedded
-    swtpm in the state directory. The server shows a software identity as a pack without a TPM.
-    """
-    data = bootstrap.read_file(factory_file, MAX_FACTORY_SIZE)
-    factory = decode_factory(data)
-    token = identity.check_token(_token(token_file))
-    with bootstrap.device_lock(state):
-        store = bootstrap.device_store(state)
-        memory = Memory(store)
-        _check_not_enrolled(memory, state, vehicle, again)
-        for repository in Repository:
-            memory.trusted(repository, factory)  # a token is not spent on roots that nobody signed
-        enrolled = Device(vehicle, tuple(_entry(path) for path in modules))
-        url = server or _first(factory.enrol_urls)
-        with bootstrap.transport(url, factory.server_ca) as transport:
-            if software_identity:
-                ca, ecus = factory.device_ca, enrolled.ecus
-                got = identity.enrol(store, transport, ca, vehicle, token, ecus, _now())
-            else:
-                enrolled, got = enrol_attested(state, enrolled, url, data, transport, token)
-        memory.set_device(enrolled, data)
-    facts = {
-        "vehicle": vehicle,
-        "ecus": [ecu.ecu_id for ecu in enrolled.ecus],
-        "identity": _identity(enrolled),
-        "certificate": {
-            "key": got.public_key.fingerprint,
-            "not_after": strictjson.format_time(got.not_after),
-        },
-    }
-    if as_json:
-        click.echo(json.dumps(facts, indent=2))
-        return
-    click.echo(f"enrolled {vehicle} with {', '.join(facts['ecus'])}")
-    click.echo(
-        f"certificate for key {got.public_key.fingerprint[:16]} until {strictjson.format_time(got.not_after)}"
-    )
-
-
-def _token(file: Path | None) -> str:
-    """From a file or the environment; an argument would be seen by every process."""
-    if file is None:
-        return os.environ.get(TOKEN_ENVIRONMENT, "")
-    return bootstrap.read_file(file, TOKEN_FILE_LIMIT).decode("ascii", "replace")
-
-
-def _first(urls: tuple[str, ...]) -> str:
-    if not urls:
-        raise FormatRefused(
-            Code.CONFIG,
-            "factory data",
-            expected="the URL of the enrolment listener",
-            found="none",
-            advice="name it with --server",
-        )
-    return urls[0]
-
-
-def _check_not_enrolled(memory: Memory, state: Path, vehicle: str, again: bool) -> None:
-    """A second enrolment by mistake would revoke the certificate in use; another vehicle's counters
-    and trusted metadata are not ours to go on with."""
-    try:
-        held = memory.device()
-        until = _enrolled_until(memory, held)
-    except CellwardError as error:
-        if error.code in (Code.ENROL_MISSING, Code.ENROL_CERTIFICATE, Code.STORAGE_MISSING):
-            return
-        raise
-    other = held.vehicle != vehicle
-    if other or (not again and (until is None or _now() < until)):
-        term = f"until {strictjson.format_time(until)}" if until else "with its TPM"
-        raise Refused(
-            Code.ENROL_DONE,
-            str(state),
-            expected=f"a state directory of {vehicle}" if other else "a controller without a certificate",
-            found=f"{held.vehicle}, enrolled {term}",
-            advice="take another directory" if other else "--again replaces it",
-        )
-
-
-def _enrolled_until(memory: Memory, held: Device) -> datetime | None:
-    """None: for as long as the TPM is there."""
-    if held.attested is not None:
-        return None
-    return identity.load(memory.store, held.vehicle, memory.factory().device_ca).not_after
-
-
-def _entry(path: Path) -> ModuleEntry:
-    """The module says who it is; its address is kept absolute, for `run` may start elsewhere."""
-    address = path.absolute()
-    with bootstrap.connect_module(address) as module:
-        status = module.status()
-    return ModuleEntry(status.serial, status.hardware, str(address))
+for _command in (enrol, enrol_plan, calibrate):
+    device.add_command(_command)
 
 
 @device.command()
@@ -285,15 +153,7 @@ def _facts(cycle: Cycle) -> dict[str, object]:
         "outcome": cycle.outcome,
         "installed": dict(cycle.installed),
         "updated": list(cycle.updated),
-        "refusal": None
-        if error is None
-        else {
-            "code": str(error.code),
-            "subject": error.subject,
-            "expected": error.expected,
-            "found": error.found,
-            "advice": error.advice,
-        },
+        "refusal": error and error.facts(),
     }
 
 
@@ -320,7 +180,7 @@ def _remembered(memory: Memory) -> dict[str, Any]:
     results, attested = memory.results(), clock.latest(memory, factory.time_keys)
     return {
         "vehicle": enrolled.vehicle,
-        "identity": _identity(enrolled),
+        "identity": identity_facts(enrolled),
         "certificate": _certificate(enrolled, factory, memory),
         "attested_time": attested and strictjson.format_time(attested),
         "trusted": {str(r): {str(role): t.version(role) for role in Role} for r, t in trusted.items()},
@@ -336,13 +196,6 @@ def _remembered(memory: Memory) -> dict[str, Any]:
         ],
         "results": {ecu: {**r.result.to_json(), "attack": r.attack} for ecu, r in results.items()},
     }
-
-
-def _identity(enrolled: Device) -> dict[str, object]:
-    """Where the key is that signs reports: what a server can believe of this controller depends on it."""
-    if enrolled.attested is None:
-        return {"kind": "software", "attested": False}
-    return {"kind": "tpm", "attested": True, **asdict(enrolled.attested)}
 
 
 def _certificate(enrolled: Device, factory: Factory, memory: Memory) -> dict[str, str] | None:

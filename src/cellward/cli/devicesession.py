@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cellward import bootstrap
 from cellward.core.errors import CellwardError, Code, Refused
-from cellward.core.metadata import Factory, Repository, decode_factory
+from cellward.core.metadata import Factory, Repository
 from cellward.core.tpm import measurement
 from cellward.core.tpm.eventlog import Event
 from cellward.core.tpm.measurement import ModuleImage
@@ -45,22 +45,6 @@ def agents(state: Path, watch: Watch) -> Iterator[Agents]:
         me = identity.load(memory.store, device.vehicle, factory.device_ca)
         agent = Agent(device, factory, memory, me, _transports(factory, me, stack), link, watch)
         yield lambda: agent
-
-
-def enrol_attested(
-    state: Path, device: Device, server: str, factory: bytes, transport: Transport, token: str
-) -> tuple[Device, Identity]:
-    """Keys made in the TPM, the start measured, a certificate got: what `Memory.set_device` is to be given.
-
-    Raises Unavailable (tpm.*) and what the server refuses with; the TPM keeps its keys for the next try.
-    """
-    store, device_ca = bootstrap.device_store(state), decode_factory(factory).device_ca
-    with bootstrap.tpm(state) as tpm:
-        log = measure(tpm, store, measurements(device, factory, bootstrap.agent_digest()))
-        controller = Controller(tpm, log, transport, device_ca, device.vehicle)
-        got = controller.enrol(token, device.ecus)
-        key = controller.signer.public_key.fingerprint
-    return replace(device, attested=Attested(server, key)), got
 
 
 @dataclass

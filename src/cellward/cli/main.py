@@ -75,14 +75,7 @@ def report(error: CellwardError, as_json: bool) -> None:
     if as_json:
         import json
 
-        said = {
-            "code": error.code,
-            "subject": error.subject,
-            "expected": error.expected,
-            "found": error.found,
-            "advice": error.advice,
-        }
-        click.echo(json.dumps({verb: said}), err=True)
+        click.echo(json.dumps({verb: error.facts()}), err=True)
     else:
         line = " ".join(f"{verb} {error}".split())  # a token's label or a file's name may hold anything
         click.echo(

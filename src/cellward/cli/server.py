@@ -10,6 +10,7 @@ import click
 
 from cellward import bootstrap
 from cellward.config import Home
+from cellward.core import enrolplan
 from cellward.core.errors import Code, PolicyRefused, Unavailable
 from cellward.core.metadata import InstallResult
 from cellward.core.registration import Registration
@@ -98,6 +99,31 @@ def enrol_token(home: Home, vehicle: str, software_identity: bool, as_json: bool
     click.echo(json.dumps({"vehicle": vehicle, "token": token, "days": days}) if as_json else token)
     if not as_json:
         click.echo(f"good once, for {vehicle}, for {days} days", err=True)
+
+
+@server.command("enrol-tokens")
+@click.argument("plan", type=_file)
+@click.option("-o", "--output", required=True, type=_file, help="File to write, for its owner alone.")
+@click.option("--software-identity", is_flag=True, help="Also without a TPM, where the plan names none.")
+@_json
+@click.pass_obj
+def enrol_tokens(home: Home, plan: Path, output: Path, software_identity: bool, as_json: bool) -> None:
+    """One-time tokens for the vehicles of a PLAN (docs/formats/enrolment-plan.md) that are not enrolled yet.
+
+    They are in the file alone, and kept as hashes. Where the plan names a vehicle's TPM by its endorsement
+    certificate, its token is good with that TPM and no other.
+    """
+    packs = enrolplan.decode(
+        bootstrap.read_file(plan, enrolplan.MAX_SIZE), str(plan), enrolplan.NEEDED_BY_THE_SERVER
+    )
+    with bootstrap.registry(home) as held:
+        tokens = inventory.new_tokens(held, packs, _now(), software=software_identity)
+    bootstrap.write_file(output, enrolplan.encode_tokens(tokens), 0o600)
+    days, enrolled = inventory.TOKEN_LIFETIME.days, len(packs) - len(tokens)
+    if as_json:
+        click.echo(json.dumps({"tokens": len(tokens), "enrolled": enrolled, "days": days}))
+        return
+    click.echo(f"{len(tokens)} tokens in {output}, good once, for {days} days; {enrolled} enrolled already")
 
 
 @server.command()

@@ -237,6 +237,7 @@ class Code(StrEnum):
     ENROL_MISSING = "enrol.missing"
     ENROL_CERTIFICATE = "enrol.certificate"
     ENROL_IDENTITY = "enrol.identity"
+    ENROL_PLAN = "enrol.plan"
     REPORT_SIGNATURE = "report.signature"
     REPORT_REPLAYED = "report.replayed"
     REPORT_ECU = "report.ecu"
@@ -375,6 +376,16 @@ class CellwardError(Exception):
             found=self.found,
             advice=self.advice,
         )
+
+    def facts(self) -> dict[str, str]:
+        """For programs."""
+        return {
+            "code": self.code,
+            "subject": self.subject,
+            "expected": self.expected,
+            "found": self.found,
+            "advice": self.advice,
+        }
 
     def __str__(self) -> str:
         sides = [f"expected {self.expected}"] if self.expected else []

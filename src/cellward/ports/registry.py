@@ -43,13 +43,15 @@ class Certificate:
 @dataclass(frozen=True)
 class Token:
     """A one-time enrolment token; only its SHA-256 is ever stored. `software`: it is enough by itself, for
-    a software identity; any other introduces a TPM."""
+    a software identity; any other introduces a TPM, and where `endorsement` is not empty, the one whose
+    certificate has this SHA-256."""
 
     digest: bytes
     vehicle_id: str
     expires: datetime
     used: bool = False
     software: bool = False
+    endorsement: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,9 @@ MAX_SESSIONS = 8  # of one vehicle: the oldest gives way, so that nobody can kee
 class Registry(Protocol):
     """The server's memory. Hot calls (certificate, vehicle, record, issue) cost one key look-up."""
 
-    def add_token(self, token: Token) -> None: ...
+    def add_token(self, *tokens: Token) -> None:
+        """All of them or, if the process dies in the middle, none."""
+        ...
 
     def token(self, digest: bytes) -> Token | None: ...
 

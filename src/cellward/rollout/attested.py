@@ -87,9 +87,10 @@ def begin_enrolment(registry: Registry, known: Known, introduction: Introduction
     """A secret for each key, to be read in the TPM with this endorsement key alone; the token stays good.
 
     Raises TrustRefused (enrol.token, attest.certificate, attest.endorsement, attest.key), PolicyRefused
-    (enrol.ecu), FormatRefused.
+    (enrol.ecu, enrol.identity), FormatRefused.
     """
     token = inventory.open_token(registry, introduction.token, now)
+    inventory.check_endorsement(token, introduction.certificate)
     inventory.check_ecus(introduction.ecus)
     keys = _Keys.of(introduction, known, now)
     given = Secrets(*(secrets.token_bytes(DIGEST_SIZE) for _ in range(2)))

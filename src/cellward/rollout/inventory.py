@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from cellward.core.enrolment import MAX_ECUS
+from cellward.core.enrolplan import Pack
 from cellward.core.errors import Code, FormatRefused, PolicyRefused, TrustRefused
 from cellward.core.metadata import (
     Ecu,
@@ -39,9 +40,33 @@ def new_token(registry: Registry, vehicle_id: str, now: datetime, *, software: b
     Raises FormatRefused (metadata.format) for a vehicle id of another form.
     """
     check_vehicle_id(vehicle_id)
-    token = secrets.token_urlsafe(TOKEN_BYTES)
-    registry.add_token(Token(_digest(token), vehicle_id, now + TOKEN_LIFETIME, software=software))
+    token, kept = _new_token(vehicle_id, now, software=software)
+    registry.add_token(kept)
     return token
+
+
+def new_tokens(
+    registry: Registry, packs: Iterable[Pack], now: datetime, *, software: bool = False
+) -> dict[str, str]:
+    """A token for each of these vehicles that is not enrolled, all of them or none. Where the plan names its
+    TPM, the token introduces that one alone."""
+    wanted = (pack for pack in packs if registry.vehicle(pack.vehicle) is None)
+    made = {
+        pack.vehicle: _new_token(pack.vehicle, now, software=software, endorsement=pack.endorsement)
+        for pack in wanted
+    }
+    registry.add_token(*(kept for _, kept in made.values()))
+    return {vehicle: token for vehicle, (token, _) in made.items()}
+
+
+def _new_token(
+    vehicle_id: str, now: datetime, *, software: bool, endorsement: bytes = b""
+) -> tuple[str, Token]:
+    """Who steals a token must not be able to choose the weaker way: one that names a TPM is for that."""
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    enough = software and not endorsement
+    kept = Token(_digest(token), vehicle_id, now + TOKEN_LIFETIME, software=enough, endorsement=endorsement)
+    return token, kept
 
 
 def open_token(registry: Registry, token: str, now: datetime) -> Token:
@@ -64,6 +89,20 @@ def check_token(held: Token | None, now: datetime) -> Token:
             advice="ask for another with `cellward server enrol-token`",
         )
     return held
+
+
+def check_endorsement(token: Token, certificate: bytes) -> Token:
+    """A token that introduces the TPM with this endorsement certificate. Raises PolicyRefused
+    (enrol.identity)."""
+    found = hashlib.sha256(certificate).digest()
+    if token.endorsement not in (b"", found):
+        raise PolicyRefused(
+            Code.ENROL_IDENTITY,
+            f"vehicle {token.vehicle_id}",
+            expected=f"the TPM that its token names, {token.endorsement.hex()[:16]}",
+            found=found.hex()[:16],
+        )
+    return token
 
 
 def check_software(token: Token) -> Token:

@@ -32,16 +32,23 @@ class SqliteRegistry(AttestedVehicles):
 
     # --- enrolment
 
-    def add_token(self, token: Token) -> None:
+    def add_token(self, *tokens: Token) -> None:
+        rows = (
+            (token.digest, token.vehicle_id, seconds(token.expires), int(token.software), token.endorsement)
+            for token in tokens
+        )
         with self._writing() as db:
-            db.execute(
-                "INSERT INTO token (digest, vehicle_id, expires, software) VALUES (?, ?, ?, ?)",
-                (token.digest, token.vehicle_id, seconds(token.expires), int(token.software)),
+            db.executemany(
+                "INSERT INTO token (digest, vehicle_id, expires, software, endorsement) "
+                "VALUES (?, ?, ?, ?, ?)",
+                rows,
             )
 
     def token(self, digest: bytes) -> Token | None:
         return self._one(
-            _token, "SELECT digest, vehicle_id, expires, used, software FROM token WHERE digest = ?", digest
+            _token,
+            "SELECT digest, vehicle_id, expires, used, software, endorsement FROM token WHERE digest = ?",
+            digest,
         )
 
     def enrol(
@@ -269,8 +276,15 @@ def _replace_order(db: sqlite3.Connection, vehicle_id: str, order: Order) -> Non
 
 
 def _token(row: Row) -> Token:
-    digest, vehicle_id, expires, used, software = row
-    return Token(typed(bytes, digest), typed(str, vehicle_id), time(expires), bool(used), bool(software))
+    digest, vehicle_id, expires, used, software, endorsement = row
+    return Token(
+        typed(bytes, digest),
+        typed(str, vehicle_id),
+        time(expires),
+        bool(used),
+        bool(software),
+        typed(bytes, endorsement),
+    )
 
 
 def _certificate(row: Row) -> Certificate:
