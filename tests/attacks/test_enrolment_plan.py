@@ -292,13 +292,15 @@ def _killed(plant: Plant, monkeypatch: pytest.MonkeyPatch, at: int) -> bool:
 
 
 def _counted(original: Callable[..., object], left: list[int]) -> Callable[..., object]:
+    def due() -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
     def effect(*arguments: object) -> object:
-        for last in (False, True):
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            if not last:
-                made = original(*arguments)
+        due()
+        made = original(*arguments)
+        due()
         return made
 
     return effect
