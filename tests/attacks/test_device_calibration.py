@@ -220,6 +220,21 @@ def test_cold_cells_may_be_discharged(controller: Controller) -> None:
     assert controller.told() == ""
 
 
+def test_each_cycle_is_one_look(controller: Controller) -> None:
+    controller.module.measured = replace(controller.module.measured, cells_mv=(2700,) * 12)
+    for _ in range(2):
+        controller.vehicle.cycle()  # that the limits are passed is news, so the first one looks twice
+    found = controller.vehicle.memory.observed(SERIAL)
+    assert found is not None
+    assert (found.looks, found.deep_discharge, found.overcharge) == (2, 2, 0)
+
+
+def test_nothing_is_counted_without_limits(tmp_path: Path) -> None:
+    controller = Controller(vault.Pack(MemoryDevice(), tmp_path / "state"))
+    controller.vehicle.cycle()
+    assert controller.vehicle.memory.observed(SERIAL) is None
+
+
 def test_an_open_module_gets_its_part(controller: Controller) -> None:
     controller.open_lifecycle()
     controller.vehicle.cycle()

@@ -15,6 +15,7 @@ import click
 from cellward import bootstrap
 from cellward.cli.devicecalibrate import calibrate
 from cellward.cli.deviceenrol import enrol, identity_facts
+from cellward.cli.deviceowner import health, owner
 from cellward.cli.deviceplan import enrol_plan
 from cellward.cli.devicesession import Agents, agents
 from cellward.core import strictjson
@@ -46,7 +47,7 @@ def device() -> None:
     """The pack controller: enrol once, then poll, verify, install and report."""
 
 
-for _command in (enrol, enrol_plan, calibrate):
+for _command in (enrol, enrol_plan, calibrate, owner, health):
     device.add_command(_command)
 
 

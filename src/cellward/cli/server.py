@@ -9,10 +9,13 @@ from pathlib import Path
 import click
 
 from cellward import bootstrap
+from cellward.cli.keyfiles import read_key
 from cellward.config import Home
 from cellward.core import enrolplan
 from cellward.core.errors import Code, PolicyRefused, Unavailable
-from cellward.core.metadata import InstallResult
+from cellward.core.keys import Role
+from cellward.core.metadata import InstallResult, check_vehicle_id
+from cellward.core.owner import Grant
 from cellward.core.registration import Registration
 from cellward.core.strictjson import SHA256_HEX
 from cellward.rollout import inventory
@@ -124,6 +127,26 @@ def enrol_tokens(home: Home, plan: Path, output: Path, software_identity: bool, 
         click.echo(json.dumps({"tokens": len(tokens), "enrolled": enrolled, "days": days}))
         return
     click.echo(f"{len(tokens)} tokens in {output}, good once, for {days} days; {enrolled} enrolled already")
+
+
+@server.command()
+@click.argument("vehicle")
+@click.option("--key", "key_file", required=True, type=_file, help="PEM of the owner's public P-256 key.")
+@click.option("-o", "--output", required=True, type=_file, help="File to write.")
+@click.pass_obj
+def owner(home: Home, vehicle: str, key_file: Path, output: Path) -> None:
+    """Grant that the holder of a key may read the state of health of VEHICLE, as its lawful owner.
+
+    Signed by the device CA: who enrols packs says whose they are. A later grant ends this one.
+    """
+    from cellward.sign.documents import sign_document
+
+    made = Grant(check_vehicle_id(vehicle), read_key(key_file), _now().replace(microsecond=0))
+    signed = sign_document(made.to_sign(), bootstrap.role_signer(home, Role.DEVICE_CA))
+    bootstrap.write_file(output, signed.encode())
+    click.echo(
+        f"key {made.key.fingerprint[:16]} owns {vehicle}; hand it over with `cellward device owner set`"
+    )
 
 
 @server.command()

@@ -63,6 +63,14 @@ class _RoleKey(click.ParamType[tuple[str, Path]]):
     show_default=True,
     help="Which keys of the register may have signed.",
 )
+@click.option(
+    "--pack-key",
+    "packs",
+    multiple=True,
+    metavar="SHA256",
+    callback=lambda ctx, param, value: frozenset(_hash(text, "--pack-key") for text in value),
+    help="Fingerprint of a pack's identity key, which signs its health records; may be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(
     files: tuple[Path, ...],
@@ -70,10 +78,11 @@ def verify(
     register_file: Path | None,
     register_hash: str | None,
     stage: str,
+    packs: frozenset[str],
     as_json: bool,
 ) -> None:
-    """Verify images, releases, approvals, SBOMs, log proofs, key registers and their ceremonies, together and
-    offline.
+    """Verify images, releases, approvals, SBOMs, log proofs, key registers and their ceremonies, and packs'
+    health records, together and offline.
 
     Says of each file who signed it, when, and under which key, or what is wrong with it. A file that is not
     signed by itself is good where a release among the files names it. Exit status 1 when one is not good.
@@ -84,10 +93,12 @@ def verify(
     held: dict[str, list[PublicKey]] = {}
     for role, path in keys:
         held.setdefault(role, []).append(read_key(path))
-    anchor: Anchor = _hash(register_hash) if register_hash is not None else held.get(Role.ROOT)
+    anchor: Anchor = (
+        _hash(register_hash, "--register-hash") if register_hash is not None else held.get(Role.ROOT)
+    )
     known = _known(held, register_file, anchor, KeyStage(stage))
     read = {str(path): bootstrap.read_file(path, MAX_FILE) for path in files}
-    verdicts = judge(read, known, anchor)
+    verdicts = judge(read, known, anchor, packs)
     if as_json:
         click.echo(json.dumps([_facts(verdict) for verdict in verdicts], indent=2))
     else:
@@ -116,9 +127,9 @@ def _known(
     return RegisterKeys.verified(chain, anchor, stage, now(), what)
 
 
-def _hash(text: str) -> str:
+def _hash(text: str, option: str) -> str:
     if not _SHA256.fullmatch(text.lower()):
-        raise click.UsageError("--register-hash: the SHA-256 of the first line, 64 hex digits.")
+        raise click.UsageError(f"{option}: a SHA-256, 64 hex digits.")
     return text.lower()
 
 

@@ -242,6 +242,12 @@ class Code(StrEnum):
     REPORT_REPLAYED = "report.replayed"
     REPORT_ECU = "report.ecu"
     VEHICLE_UNKNOWN = "vehicle.unknown"
+    # the owner's read role
+    OWNER_MISSING = "owner.missing"
+    OWNER_VEHICLE = "owner.vehicle"
+    OWNER_OLDER = "owner.older"
+    OWNER_CHALLENGE = "owner.challenge"
+    OWNER_SIGNATURE = "owner.signature"
     # attestation: what a pack controller's TPM says of its keys and of the start it measured
     ATTEST_FORMAT = "attest.format"
     ATTEST_KEY = "attest.key"

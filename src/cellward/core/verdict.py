@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cellward.core import attestation, calibration, ceremony, envelope, image, register, release, sbom
+from cellward.core import attestation, calibration, ceremony, envelope, health, image, register, release, sbom
 from cellward.core.envelope import Envelope
 from cellward.core.errors import CellwardError, Code, FormatRefused, PolicyRefused, TrustRefused
 from cellward.core.image import SIGNATURES, Trust
@@ -39,6 +39,7 @@ class _Bench:
     files: Mapping[str, bytes]
     known: Known
     anchor: Anchor = None
+    packs: frozenset[str] = frozenset()
     releases: list[Release] = field(default_factory=list)
     withdrawn: dict[str, str] = field(default_factory=dict)
     logged: dict[tuple[str, str], Logged] = field(default_factory=dict)
@@ -53,10 +54,12 @@ class _Bench:
             yield f"logged {at}, entry {held.index} of {held.checkpoint.size}: {held.entry.subject}"
 
 
-def judge(files: Mapping[str, bytes], known: Known, anchor: Anchor = None) -> list[Verdict]:
-    """A verdict on each file, in their order; `anchor` is for a key register among them. Never raises for
-    what a file holds."""
-    bench = _Bench(files, known, anchor)
+def judge(
+    files: Mapping[str, bytes], known: Known, anchor: Anchor = None, packs: frozenset[str] = frozenset()
+) -> list[Verdict]:
+    """A verdict on each file, in their order; `anchor` is for a key register among them, `packs` has
+    fingerprints of packs' identity keys. Never raises for what a file holds."""
+    bench = _Bench(files, known, anchor, packs)
     kinds = {name: kind_of(data) for name, data in files.items()}
     found: dict[str, Verdict] = {}
     for kind in _JUDGES:  # proofs before what they are about, releases before their parts
@@ -206,6 +209,25 @@ def _calibration(bench: _Bench, name: str, data: bytes) -> Iterator[str]:
     yield from _bound(bench, data)
 
 
+def _health(bench: _Bench, name: str, data: bytes) -> Iterator[str]:
+    if not bench.packs:
+        raise PolicyRefused(
+            Code.IMAGE_NO_KEY_GIVEN,
+            name,
+            expected="--pack-key SHA256, of the pack's identity key",
+            found="none",
+            advice="a record that names its own key proves nothing; the maker knows the pack's",
+        )
+    found = health.verify(data, bench.packs, name)
+    yield f"state of health of {found.vehicle}, {found.at:%Y-%m-%d %H:%M} UTC"
+    yield f"signed by pack key {found.key.fingerprint}"
+    for module in found.modules:
+        seen = module.measured
+        charge = f"charge {seen.charge_permille / 10:.1f} %" if seen else f"not measured: {module.silent}"
+        yield f"module {module.serial}: {charge}" + (", TAMPERED" if module.tampered else "")
+    yield f"absent, each with its reason: {len(found.absent)} of {len(health.Parameter)} parameters"
+
+
 # --- of the maker's keys ---
 
 
@@ -293,6 +315,7 @@ _JUDGES: dict[str, Callable[[_Bench, str, bytes], Iterator[str]]] = {
     release.APPROVAL: _approval,
     "image": _image,
     calibration.KIND: _calibration,
+    health.KIND: _health,
     register.KIND: _register,
     ceremony.KIND: _transcript,
     attestation.KIND: _attestation,

@@ -10,7 +10,7 @@ from cellward.core.errors import CellwardError, Code, ModuleRefused, PolicyRefus
 from cellward.core.metadata import Assignment, Factory, Repository
 from cellward.core.slots import Lifecycle, Stage
 from cellward.core.trust import Order, TrustedRepository
-from cellward.device import clock, inventory, report, safety, verify
+from cellward.device import clock, health, inventory, report, safety, verify
 from cellward.device.calibrate import Calibrations
 from cellward.device.fetch import Fetcher
 from cellward.device.link import UpdateLink, awake
@@ -88,6 +88,7 @@ class Agent:
         with ExitStack() as links:
             modules = self._open(links, tally)
             looked = self._look(modules, tally)
+            self._observe(looked, now)
             told = None
             try:
                 hints = self._report(looked, now)  # 1
@@ -146,6 +147,18 @@ class Agent:
         applied = self._calibrations.apply(module, status)
         self._memory.set_calibrated(status.serial, applied.note())
         return applied.said
+
+    def _observe(self, looked: Mapping[str, Looked], now: datetime) -> None:
+        """Once a cycle, whatever else comes of it."""
+        for serial, found in looked.items():
+            limits = self._calibrations.of(serial).calibration
+            if limits is None:
+                continue
+            try:
+                measured = found.module.telemetry()
+            except CellwardError:
+                continue
+            health.observe(self._memory, serial, limits, measured, now)
 
     def _as_found(self, entry: ModuleEntry, condition: CellwardError | None) -> None:
         """It answers. What it is in otherwise is said with its ECUs, unless an attempt that failed says

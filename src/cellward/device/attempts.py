@@ -33,6 +33,11 @@ class Attempts:
         tried, settled = self._counters()
         return tried - settled
 
+    @property
+    def tried(self) -> int:
+        """The number of the last try; no other has it, and none comes back to it."""
+        return self._counters()[0]
+
     def wait_ms(self) -> int:
         """With power, until the next try may be. An embedded TPM has power while somebody runs it."""
         tried, settled = self._counters()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from cellward.core import enrolment
 from cellward.core.enrolment import Challenge, Introduction, Proof, Renewal, Secrets
-from cellward.core.errors import Code, Refused
+from cellward.core.errors import Code, Refused, Unavailable
 from cellward.core.keys import PublicKey
 from cellward.core.metadata import Ecu, check_vehicle_id
 from cellward.core.tpm import eventlog, measurement
@@ -39,6 +39,19 @@ class IdentityKey:
     def sign(self, data: bytes) -> bytes:
         """ECDSA over a SHA-256 digest, as DER. Raises Unavailable (tpm.*)."""
         return self.tpm.sign(data)
+
+
+def tpm_signer(tpm: Tpm) -> IdentityKey:
+    """Raises Unavailable (tpm.missing) for a TPM that was never enrolled with, or was cleared since."""
+    area = tpm.key(KeyName.IDENTITY)
+    if area is None:
+        raise Unavailable(
+            Code.TPM_MISSING,
+            "identity key",
+            expected="the key that this controller enrolled with",
+            found="none",
+        )
+    return IdentityKey(tpm, identity_key(area).key)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@
     rejected/SERIAL.json            what fell back: not tried again until another order comes
     installed/SERIAL.json           what runs, as the module told last
     calibrated/SERIAL.json          what was made of its calibration at the last look
+    observed/SERIAL.json            what was outside of its calibration, counted (core.health)
+    owner/challenge.txt             what the owner is asked to sign (device.owner)
+    attempts.json                   when an authentication was last tried (device.attempts)
     download/SHA256                 an image, perhaps the beginning of one
 """
 
@@ -23,6 +26,7 @@ from datetime import datetime
 
 from cellward.core import strictjson
 from cellward.core.errors import Code, FormatRefused, Unavailable
+from cellward.core.health import Observed
 from cellward.core.metadata import (
     Ecu,
     Factory,
@@ -274,6 +278,17 @@ class Memory:
             self.store.delete(name)
         elif data != self.store.read(name):
             self.store.write(name, data)
+
+    def observed(self, serial: str) -> Observed | None:
+        """None for what was never counted, or is no count: it begins anew, and says since when."""
+        fields = self._note(f"observed/{serial}.json")
+        try:
+            return None if fields is None else Observed.read(fields)
+        except FormatRefused:
+            return None
+
+    def set_observed(self, serial: str, observed: Observed) -> None:
+        self._write(f"observed/{serial}.json", observed.tree())
 
     def download(self, sha256: str) -> bytes:
         return self.store.read(f"download/{sha256}") or b""
