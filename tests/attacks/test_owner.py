@@ -268,6 +268,13 @@ def _enrol(pack: Owned) -> None:
     pack.refused(Code.ENROL_TOKEN, "device", "enrol", *fixed, "--token-file", "signature", "--again")
 
 
+def _enrol_plan(pack: Owned) -> None:
+    Path("factory.json").write_bytes(Memory(bootstrap.device_store(Path("state"))).factory_data())
+    Path("plan.csv").write_text(f"vehicle,state,modules\n{VEHICLE},state,m1.module\n")
+    files = "plan.csv", "--factory", "factory.json", "--tokens", "grant.json"
+    pack.refused(Code.ENROL_PLAN, "device", "enrol-plan", *files)
+
+
 def _calibrate(pack: Owned) -> None:
     Path("mine.json").write_bytes(calibration.signed("9.0.0", hand=pack.owner))
     pack.refused(Code.DOCUMENT_SIGNATURE, "device", "calibrate", "--state", "state", "mine.json")
@@ -305,6 +312,7 @@ def _read(pack: Owned) -> None:
 TRIES: dict[str, Try | None] = {
     "device calibrate": _calibrate,
     "device enrol": _enrol,
+    "device enrol-plan": _enrol_plan,
     "device health challenge": None,
     "device health read": _read,
     "device owner set": _set_owner,

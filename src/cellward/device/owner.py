@@ -75,10 +75,10 @@ def challenge(place: Place, vehicle: str, now: datetime) -> Challenge:
 
 
 def answered(place: Place, grant: Grant, signature: bytes, now: datetime) -> Challenge:
-    """The challenge, if the owner has signed it; it is used up, also by a wrong signature.
+    """The challenge, if the owner has signed it. Each try uses it up, for its number is the last try's.
 
     Raises TrustRefused (owner.challenge; owner.signature, which makes the next try slower), PolicyRefused
-    (auth.delay), and nothing is used up then.
+    (auth.delay), which uses nothing up.
     """
     attempts = Attempts(place.tpm, place.store)
     data = place.store.read(CHALLENGE)
@@ -93,7 +93,6 @@ def answered(place: Place, grant: Grant, signature: bytes, now: datetime) -> Cha
     asked = owner.decode_challenge(data)
     asked.check(grant.vehicle, attempts.tried, now)
     with attempts.charged(f"owner of {grant.vehicle}"):
-        place.store.delete(CHALLENGE)
         grant.key.verify_message(
             data, signature, code=Code.OWNER_SIGNATURE, subject=f"owner of {grant.vehicle}"
         )

@@ -89,6 +89,15 @@ def test_records_that_say_too_much_or_too_little(values: dict[str, object]) -> N
     assert refused.value.code is Code.METADATA_FORMAT
 
 
+def test_there_is_one_encoding() -> None:
+    """Buyers compare hashes; and a payload must not hide a second meaning in its order."""
+    payload = RECORD.to_sign().payload.replace(b'{"absent"', b'{ "absent"', 1)
+    spaced = envelope.Envelope(envelope.payload_type(KIND), payload)
+    with pytest.raises(FormatRefused) as refused:
+        verify(sign_document(spaced, PACK).encode(), KEYS)
+    assert refused.value.code is Code.METADATA_FORMAT
+
+
 @given(st.integers(0, len(SIGNED) * 8 - 1))
 def test_a_flipped_bit(bit: int) -> None:
     data = bytearray(SIGNED)
