@@ -265,13 +265,22 @@ def _enrol(pack: Owned) -> None:
     pack.sign(pack.challenge())
     Path("factory.json").write_bytes(Memory(bootstrap.device_store(Path("state"))).factory_data())
     fixed = "--state", "state", "--factory", "factory.json", "--vehicle", VEHICLE, "--module", "m1.module"
-    pack.refused(Code.ENROL_TOKEN, "device", "enrol", *fixed, "--token-file", "signature", "--again")
+    more = "--server", "https://127.0.0.1:1", "--token-file", "signature", "--again"
+    pack.refused(Code.ENROL_TOKEN, "device", "enrol", *fixed, *more)
 
 
 def _enrol_plan(pack: Owned) -> None:
     Path("factory.json").write_bytes(Memory(bootstrap.device_store(Path("state"))).factory_data())
     Path("plan.csv").write_text(f"vehicle,state,modules\n{VEHICLE},state,m1.module\n")
-    files = "plan.csv", "--factory", "factory.json", "--tokens", "grant.json"
+    files = (
+        "plan.csv",
+        "--factory",
+        "factory.json",
+        "--tokens",
+        "grant.json",
+        "--server",
+        "https://127.0.0.1:1",
+    )
     pack.refused(Code.ENROL_PLAN, "device", "enrol-plan", *files)
 
 
