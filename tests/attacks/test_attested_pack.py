@@ -60,6 +60,11 @@ class Field:
         assert isinstance(its, dict)
         return its["noted"]["code"] if its["noted"] else ""
 
+    def calibration(self) -> tuple[str, str, str]:
+        (module,) = json.loads(self.device("status", "--json").output)["modules"]
+        note = module["calibration"]
+        return note["version"], note["source"], note["code"]
+
     def forget_agents(self) -> None:
         shutil.rmtree(self.house.data / "agents")
 
@@ -162,3 +167,34 @@ def test_copies_are_noticed_and_lost_answers_are_made_good(field: Field, tmp_pat
     shutil.copytree(field.state / "tpm", second / "tpm")
     refused(field.enrol(field.token("PACK-8"), state=second, vehicle="PACK-8"), Code.ENROL_IDENTITY)
     assert [vehicle["vehicle"] for vehicle in field.shown()] == [VEHICLE]
+
+
+def test_the_running_agent_goes_by_the_calibration_in_the_vault(
+    field: Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cellward.adapters.lockedmemory.forbid_dumps", lambda: None)  # of the test run
+    house, vault = field.house, ("--state", str(field.state))
+    field.device("tpm", "--authorities", str(tmp_path / "authorities.pem"))
+    house.run("server", "know-tpm", "authorities.pem")
+    field.know_agent()
+    assert field.enrol(field.token()).exit_code == 0
+    house.run("vault", "policy", "--counter", "1", "-o", "policy.json")
+    house.run("keys", "export", "policy", "-o", "policy.pem")
+    house.run("vault", "init", *vault, "--policy-key", "policy.pem", "--policy", "policy.json")
+    (tmp_path / "calibration.toml").write_text(house.run("calibration", "example"))
+    house.run("calibration", "sign", "calibration.toml", "-o", "calibration.json")
+    file = str(tmp_path / "calibration.json")
+    refused(field.device("calibrate", file), Code.LINK_STATE)  # no app that says what it has already
+    field.module.outcome = Outcome.RUNNING  # with images that nobody published: a certificate for recovery
+    assert field.device("calibrate", file).exit_code == 0
+
+    field.once()
+    assert field.calibration() == ("1.0.0", "kept", "")
+    values = field.state / "vault" / "values"
+    damaged = bytearray(values.read_bytes())
+    damaged[-1] ^= 1
+    values.write_bytes(damaged)
+    field.once()
+    assert field.calibration() == ("", "safe defaults", Code.CALIBRATION_DEFAULTS)
+    results = json.loads(field.device("status", "--json").output)["results"]
+    assert {result["code"] for ecu, result in results.items() if "/" in ecu} == {Code.CALIBRATION_DEFAULTS}
