@@ -22,7 +22,7 @@ from cellward.device.calibrate import (
 from cellward.device.link import UpdateLink
 from cellward.device.memory import ModuleEntry
 from cellward.device.safety import PARKED
-from cellward.device.vault import FILE, opened
+from cellward.device.vault import FILE, Vault, opened
 from cellward.ports.updatelink import Request
 from tests.support import vault
 from tests.support.calibration import HAND, made, out_of_range, signed
@@ -174,6 +174,30 @@ def test_for_all_of_its_modules_or_none(controller: Controller) -> None:
     with opened(controller.pack.place) as open_vault, pytest.raises(TrustRefused):
         take(open_vault, data, found, {ENTRY: None, other: newer}, "file")
     assert controller.state() == before
+
+
+def test_a_cut_between_two_modules_is_made_good(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(ENTRY, serial="M-0002")
+    data = signed("2.0.0", counter=3)
+    found, entries = meant(data, [HAND.public_key], [ENTRY, other], "file")
+    blocks = dict.fromkeys(entries)
+    put = Vault.put
+
+    def cut_off(self: Vault, name: str, value: bytes) -> None:
+        if name == value_name("M-0002"):
+            raise KeyboardInterrupt
+        put(self, name, value)
+
+    with monkeypatch.context() as patched, opened(controller.pack.place) as open_vault:
+        patched.setattr(Vault, "put", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            take(open_vault, data, found, blocks, "file")
+    with opened(controller.pack.place) as open_vault:
+        taken = take(open_vault, data, found, blocks, "file")
+    assert [(each.entry, each.changed) for each in taken] == [(ENTRY, False), (other, True)]
+    assert kept(controller.pack.place) == {value_name(each.serial): data for each in entries}
 
 
 # --- what it does ---
