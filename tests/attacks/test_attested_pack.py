@@ -161,7 +161,7 @@ def test_copies_are_noticed_and_lost_answers_are_made_good(field: Field, tmp_pat
 
     without = tmp_path / "without"  # a copy of everything but the TPM
     shutil.copytree(field.state, without, ignore=shutil.ignore_patterns("tpm"))
-    refused(field.once(without), Code.TPM_MISSING)
+    refused(field.once(without), Code.TAMPER_ZEROISED)  # it watches its modules, and nothing more
 
     second = tmp_path / "second"
     shutil.copytree(field.state / "tpm", second / "tpm")
@@ -198,3 +198,88 @@ def test_the_running_agent_goes_by_the_calibration_in_the_vault(
     assert field.calibration() == ("", "safe defaults", Code.CALIBRATION_DEFAULTS)
     results = json.loads(field.device("status", "--json").output)["results"]
     assert {result["code"] for ecu, result in results.items() if "/" in ecu} == {Code.CALIBRATION_DEFAULTS}
+
+
+def known(field: Field, tmp_path: Path) -> str:
+    """Enrolled; the token that did it."""
+    authorities = str(tmp_path / "authorities.pem")
+    field.device("tpm", "--authorities", authorities)
+    field.house.run("server", "know-tpm", authorities)
+    field.know_agent()
+    token = field.token()
+    assert field.enrol(token).exit_code == 0
+    assert field.once().exit_code == 0
+    return token
+
+
+def sensors(field: Field, tmp_path: Path) -> dict[str, Path]:
+    chip = tmp_path / "hwmon"
+    chip.mkdir()
+    found = {name: chip / f"{name}_alarm" for name in ("intrusion0", "in0")}
+    for path in found.values():
+        path.write_text("0\n")
+    (field.state / "tamper.toml").write_text(f'sensors = ["{chip}"]\n')
+    return found
+
+
+def tampering(field: Field) -> str:
+    return json.loads(field.device("tamper", "--json").output)["state"]  # type: ignore[no-any-return]
+
+
+def test_only_a_new_token_of_the_same_maker_lifts_a_lock(field: Field, tmp_path: Path) -> None:
+    used = known(field, tmp_path)
+    alarm = sensors(field, tmp_path)["in0"]
+    assert tampering(field) == "sound"
+    alarm.write_text("1\n")
+    assert field.once().exit_code == 0  # it goes on, and tells
+    (vehicle,) = field.shown()
+    assert "tampered pack controller: tamper.locked" in json.dumps(vehicle)
+    assert "voltage" in field.device("status").output
+    unused = field.token()
+    refused(field.enrol(unused, "--again"), Code.TAMPER_ALARM)
+    alarm.write_text("0\n")
+    assert tampering(field) == "locked"
+    refused(field.enrol(used, "--again"), Code.ENROL_TOKEN)  # this answer is not lost, but asked for again
+    refused(field.enrol("guessed", "--again"), Code.ENROL_TOKEN)
+    assert tampering(field) == "locked"
+    factory = field.house.data.parent / "factory.json"
+    data = factory.read_bytes()
+    factory.write_bytes(data.replace(b"127.0.0.1", b"localhost"))
+    refused(field.enrol(unused, "--again"), Code.TAMPER_LOCKED)
+    factory.write_bytes(data)
+    assert tampering(field) == "locked"
+    assert field.enrol(unused, "--again").exit_code == 0
+    assert tampering(field) == "sound"
+    assert field.once().exit_code == 0
+
+
+def test_a_zeroised_pack_watches_until_the_maker_enrols_it(field: Field, tmp_path: Path) -> None:
+    used = known(field, tmp_path)
+    alarm = sensors(field, tmp_path)["intrusion0"]
+    shutil.copytree(field.state, tmp_path / "before", ignore=shutil.ignore_patterns("tpm"))
+    alarm.write_text("1\n")
+    refused(field.once(), Code.TAMPER_ZEROISED)
+    assert "contactors open" in field.device("run", "--once").output
+    refused(field.once(), Code.TAMPER_ZEROISED)
+    assert tampering(field) == "zeroised"
+    assert "keeps their contactors open" in field.device("tamper").output
+    refused(field.enrol(field.token(), "--again"), Code.TAMPER_ALARM)
+    alarm.write_text("0\n")
+    refused(field.enrol(used, "--again"), Code.ENROL_TOKEN)
+    refused(field.enrol("guessed", "--again"), Code.ENROL_TOKEN)
+
+    shutil.copytree(tmp_path / "before", field.state, dirs_exist_ok=True)  # yesterday's, but for the TPM
+    refused(field.once(), Code.TAMPER_ZEROISED)
+    refused(field.enrol(used, "--again"), Code.ENROL_TOKEN)
+
+    assert field.enrol(field.token(), "--again").exit_code == 0
+    assert tampering(field) == "sound"
+    assert field.once().exit_code == 0
+    assert field.noted() == ""
+
+
+def test_a_policy_that_is_weaker_starts_nothing(field: Field, tmp_path: Path) -> None:
+    known(field, tmp_path)
+    (field.state / "tamper.toml").write_text('[responses]\ncase = "log"\n')
+    for command in (("run", "--once"), ("tamper",), ("tpm",)):
+        refused(field.device(*command), Code.CONFIG)

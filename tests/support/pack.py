@@ -37,9 +37,11 @@ from cellward.core.slots import (
     Stage,
     flag_phrase,
 )
-from cellward.device.agent import Agent, Cycle
+from cellward.device.agent import Agent
 from cellward.device.calibrate import Calibrations
+from cellward.device.cycle import Cycle
 from cellward.device.memory import Device, Memory, ModuleEntry
+from cellward.device.tamper import Guard
 from cellward.device.update import Watch
 from cellward.ports.module import BootEvent, BootReport, Outcome
 from cellward.ports.updatelink import REQUEST_HEADER_SIZE as HEAD
@@ -176,6 +178,7 @@ class Pack:
     lines: list[str] = field(default_factory=list)
     hints: dict[str, dict[str, int]] | None = None
     calibrations: Calibrations | None = None
+    guard: Guard | None = None
 
     def __post_init__(self) -> None:
         plant(self.module, built(Stage.LOADER, "1.3.0", 6), built(Stage.APP, "1.3.0", 6), 6)
@@ -272,6 +275,7 @@ class Pack:
             lambda _: nullcontext(self.module),
             Watch(self.lines.append),
             calibrations=self.calibrations,
+            guard=self.guard,
         )
 
     def cycle(self, now: datetime = NOW) -> Cycle:

@@ -48,6 +48,7 @@ from cellward.bootstrap.packs import (
     read_manufacturers,
 )
 from cellward.bootstrap.signers import calibration_signer, firmware_signer, policy_signer, release_signer
+from cellward.bootstrap.tamper import guard
 from cellward.bootstrap.vault import print_secret, read_secret, running_vault, vault_place
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "firmware_keys",
     "firmware_signer",
     "gate",
+    "guard",
     "image_repository",
     "install_register",
     "key_register",

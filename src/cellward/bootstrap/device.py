@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellward.adapters.files import DirectoryStore
+from cellward.bootstrap.tamper import guard
 from cellward.core.errors import Code, Unavailable
 
 if TYPE_CHECKING:
@@ -30,12 +31,20 @@ def device_lock(state: Path) -> "AbstractContextManager[None]":
     return file_lock(state / "lock", patience=5.0)
 
 
-def tpm(state: Path, named: str | None = None) -> "AbstractContextManager[Tpm]":
+@contextmanager
+def tpm(state: Path, named: str | None = None) -> "Iterator[Tpm]":
     """The pack controller's TPM: the one that is `named` by its TCTI, by default in CELLWARD_TPM
     (`device:/dev/tpmrm0`); or else, with no name, an embedded one in the state directory, which has power for
-    as long as this lasts. Raises Unavailable (tpm.*)."""
-    if named is None:
-        named = os.environ.get("CELLWARD_TPM")
+    as long as this lasts. A zeroisation that was cut is finished first, whatever was started.
+
+    Raises Unavailable (tpm.*), config.invalid.
+    """
+    with _tpm(state, os.environ.get("CELLWARD_TPM") if named is None else named) as found:
+        guard(state, found).settle()
+        yield found
+
+
+def _tpm(state: Path, named: str | None) -> "AbstractContextManager[Tpm]":
     if not named:
         return _embedded_tpm(state).running()
     with _tpm_library():

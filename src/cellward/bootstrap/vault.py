@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cellward.adapters.files import sweep
 from cellward.bootstrap.device import device_store, tpm
 from cellward.bootstrap.packs import agent_digest
+from cellward.bootstrap.tamper import guard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @contextmanager
 def vault_place(state: Path) -> "Iterator[Place]":
     """What the vault in this state directory stands on, for one process; it leaves no core dump from here on.
-    The code that runs is measured first: policies say which may open the vault.
+    Tampering is noticed first. The code that runs is measured: policies say which may open the vault.
 
     Raises storage.busy, tpm.*, vault.memory, TrustRefused (attest.pcr).
     """
@@ -30,6 +31,7 @@ def vault_place(state: Path) -> "Iterator[Place]":
 
     forbid_dumps()
     with file_lock(state / "vault" / "lock", patience=5.0), tpm(state) as found:
+        guard(state, found).sense()
         sweep(state / "vault")
         store = device_store(state)
         measure(found, store, [measurement.agent(agent_digest())])

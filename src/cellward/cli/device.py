@@ -18,11 +18,12 @@ from cellward.cli.deviceenrol import enrol, identity_facts
 from cellward.cli.deviceowner import health, owner
 from cellward.cli.deviceplan import enrol_plan
 from cellward.cli.devicesession import Agents, agents
+from cellward.cli.devicetamper import remembered, said, tamper
 from cellward.core import strictjson
 from cellward.core.errors import CellwardError
 from cellward.core.metadata import Factory, Repository, Role
 from cellward.device import clock, identity
-from cellward.device.agent import Cycle
+from cellward.device.cycle import Cycle
 from cellward.device.memory import Device, Memory
 from cellward.device.update import Watch
 
@@ -47,7 +48,7 @@ def device() -> None:
     """The pack controller: enrol once, then poll, verify, install and report."""
 
 
-for _command in (enrol, enrol_plan, calibrate, owner, health):
+for _command in (enrol, enrol_plan, calibrate, owner, health, tamper):
     device.add_command(_command)
 
 
@@ -165,7 +166,7 @@ def _facts(cycle: Cycle) -> dict[str, object]:
 @_state
 @_json
 def status(state: Path, as_json: bool) -> None:
-    """What this controller remembers: certificate, trusted metadata, modules, last results."""
+    """What this controller remembers: certificate, trusted metadata, modules, tampering, last results."""
     memory = Memory(bootstrap.device_store(state))
     facts = _remembered(memory)
     if as_json:
@@ -195,6 +196,7 @@ def _remembered(memory: Memory) -> dict[str, Any]:
             }
             for entry in enrolled.modules
         ],
+        "tamper": remembered(memory.store),
         "results": {ecu: {**r.result.to_json(), "attack": r.attack} for ecu, r in results.items()},
     }
 
@@ -228,6 +230,9 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         yield f"module       {module['serial']} ({module['hardware']}): {runs_what}"
         if module["calibration"]:
             yield f"calibration  {module['serial']}: {_calibration(module['calibration'])}"
+    if facts["tamper"]:
+        yield f"tampering    {facts['tamper']['state']}"
+        yield from (f"             {said(entry)}" for entry in facts["tamper"]["events"])
     for ecu, result in facts["results"].items():
         sides = [f"{side} {result[side]}" for side in ("expected", "found") if result[side]]
         yield f"last         {ecu}: {result['code']}" + (f": {', '.join(sides)}" if sides else "")

@@ -19,6 +19,7 @@ from cellward.device.attested import Controller
 from cellward.device.identity import Identity
 from cellward.device.measured import measure
 from cellward.device.memory import Attested, Device, Memory, ModuleEntry
+from cellward.device.tamper import Guard
 
 TOKEN_ENVIRONMENT = "CELLWARD_ENROL_TOKEN"
 TOKEN_FILE_LIMIT = 4096
@@ -116,7 +117,8 @@ def enrol_pack(
 ) -> tuple[Device, Identity]:
     """The controller whose state directory this is, by whoever has its lock; `tpm` as for bootstrap.tpm.
 
-    Raises what the server refuses with, and what keys, TPM and storage do; nothing is enrolled then.
+    Raises what the server refuses with, and what keys, TPM and storage do, PolicyRefused (tamper.*); nothing
+    is enrolled then.
     """
     store = bootstrap.device_store(state)
     memory = Memory(store)
@@ -132,11 +134,23 @@ def enrol_pack(
             with bootstrap.tpm(state, tpm) as its:
                 log = measure(its, store, measurements(wanted, station.data, station.code))
                 controller = Controller(its, log, transport, station.factory.device_ca, wanted.vehicle)
-                got = controller.enrol(token, wanted.ecus)
+                got = _enrol_sound(bootstrap.guard(state, its), controller, station.data, token, wanted)
                 attested = Attested(station.url, controller.signer.public_key.fingerprint)
             enrolled = replace(wanted, attested=attested)
     memory.set_device(enrolled, station.data)
     return enrolled, got
+
+
+def _enrol_sound(guard: Guard, controller: Controller, data: bytes, token: str, wanted: Device) -> Identity:
+    """It lifts a lock: a token that is spent now is the maker's word, by a server that this pack trusted
+    before. Raises PolicyRefused (tamper.*) before one is, and what the server refuses with."""
+    guard.check_quiet()
+    guard.check_maker(data)
+    noticed = guard.noticed()
+    got = controller.enrol(token, wanted.ecus, spend=noticed is not None)
+    if noticed is not None or not guard.log:
+        guard.enrolled(f"vehicle {wanted.vehicle}", data)
+    return got
 
 
 def check_not_enrolled(state: Path, vehicle: str, *, again: bool = False) -> None:

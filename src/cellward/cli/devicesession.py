@@ -7,27 +7,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cellward import bootstrap
+from cellward.core import tamper
 from cellward.core.errors import CellwardError, Code, Refused
 from cellward.core.metadata import Factory, Repository
+from cellward.core.tamper import State
 from cellward.core.tpm import measurement
 from cellward.core.tpm.eventlog import Event
+from cellward.core.tpm.keys import identity_key
 from cellward.core.tpm.measurement import ModuleImage
 from cellward.device import identity, inventory
 from cellward.device.agent import Agent
 from cellward.device.attested import Controller
 from cellward.device.calibrate import Calibrations, kept
+from cellward.device.cycle import Cycling
 from cellward.device.identity import Identity
 from cellward.device.link import awake
 from cellward.device.measured import measure
 from cellward.device.memory import Attested, Device, Memory, ModuleEntry
+from cellward.device.monitor import Monitor
+from cellward.device.tamper import Guard
 from cellward.device.update import Watch
 from cellward.ports.module import Module
-from cellward.ports.tpm import Tpm
+from cellward.ports.tpm import KeyName, Tpm
 from cellward.ports.transport import Transport
 
 RETRY_SECONDS = 60.0
 
-Agents = Callable[[], Agent]  # the one to use now
+Agents = Callable[[], Cycling]  # the one to use now
 
 
 @contextmanager
@@ -38,8 +44,9 @@ def agents(state: Path, watch: Watch) -> Iterator[Agents]:
     with ExitStack() as stack:
         if device.attested is not None:
             tpm, code = stack.enter_context(bootstrap.tpm(state)), bootstrap.agent_digest()
+            guard = bootstrap.guard(state, tpm)
             held = Calibrations(factory.calibration_keys, device.modules, lambda: _kept(state, tpm))
-            renewing = _Renewing(device, device.attested, factory, memory, tpm, watch, code, held)
+            renewing = _Renewing(device, device.attested, factory, memory, guard, watch, code, held)
             yield stack.enter_context(renewing).agent
             return
         me = identity.load(memory.store, device.vehicle, factory.device_ca)
@@ -56,7 +63,7 @@ class _Renewing:
     attested: Attested
     factory: Factory
     memory: Memory
-    tpm: Tpm
+    guard: Guard
     watch: Watch
     code: bytes  # the digest of what was started: what lies on the disk may be newer by now
     calibrations: Calibrations = field(default_factory=Calibrations)
@@ -70,8 +77,27 @@ class _Renewing:
     def __exit__(self, *_: object) -> None:
         self._connections.close()
 
-    def agent(self) -> Agent:
+    def agent(self) -> Cycling:
         """Raises what keeps a controller without any certificate from getting one."""
+        reason = self._without_keys()
+        if reason is not None:
+            self._held = None
+            self._connections.close()
+            return Monitor(self.device, self.memory, link, self.watch, reason)
+        return self._agent()
+
+    def _without_keys(self) -> CellwardError | None:
+        """Why there is nobody any more who could say anything to a server: its keys are not in this TPM, by
+        a zeroisation or because it is another one."""
+        self.guard.sense()
+        if self.guard.state in (State.ZEROISING, State.ZEROISED):
+            return self.guard.noticed()
+        area = self.guard.tpm.key(KeyName.IDENTITY)
+        if area is not None and identity_key(area).key.fingerprint == self.attested.identity_key:
+            return None
+        return tamper.refusal(State.ZEROISED, self.guard.log, f"identity key of {self.device.vehicle}")
+
+    def _agent(self) -> Agent:
         if self._held is not None and time.monotonic() < self._due:
             return self._held
         try:
@@ -86,16 +112,17 @@ class _Renewing:
 
     def _renew(self) -> None:
         events = measurements(self.device, self.memory.factory_data(), self.code)
-        log = measure(self.tpm, self.memory.store, events)
+        tpm = self.guard.tpm
+        log = measure(tpm, self.memory.store, events)
         server = bootstrap.transport(self.attested.server, self.factory.server_ca)
         with server as transport:
-            controller = Controller(self.tpm, log, transport, self.factory.device_ca, self.device.vehicle)
+            controller = Controller(tpm, log, transport, self.factory.device_ca, self.device.vehicle)
             me = self._certificate(controller)
         with ExitStack() as new:
             signer = controller.signer
             transports = _transports(self.factory, me, new)
             parts = self.device, self.factory, self.memory, signer, transports, link, self.watch
-            self._held = Agent(*parts, calibrations=self.calibrations)
+            self._held = Agent(*parts, calibrations=self.calibrations, guard=self.guard)
             self._connections.close()
             self._connections = new.pop_all()
         self._due = time.monotonic() + (me.not_after - me.not_before).total_seconds() / 2

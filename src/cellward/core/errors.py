@@ -89,6 +89,10 @@ class Code(StrEnum):
     TPM_INPUT = "tpm.input"
     # failed authentications
     AUTH_DELAY = "auth.delay"
+    # the pack controller's tamper response
+    TAMPER_LOCKED = "tamper.locked"
+    TAMPER_ZEROISED = "tamper.zeroised"
+    TAMPER_ALARM = "tamper.alarm"
     # metadata and trust (Uptane)
     METADATA_FORMAT = "metadata.format"
     METADATA_TOO_LARGE = "metadata.too_large"

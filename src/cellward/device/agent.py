@@ -1,23 +1,26 @@
 """The pack controller's agent: one cycle of docs/formats/uptane.md, "Cycle of the Primary"."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 
 from cellward.core import trust
 from cellward.core.errors import CellwardError, Code, ModuleRefused, PolicyRefused
 from cellward.core.metadata import Assignment, Factory, Repository
 from cellward.core.slots import Lifecycle, Stage
+from cellward.core.tamper import Alarm, Event, State
 from cellward.core.trust import Order, TrustedRepository
 from cellward.device import clock, health, inventory, report, safety, verify
 from cellward.device.calibrate import Calibrations
+from cellward.device.cycle import Connect, Cycle, versions
 from cellward.device.fetch import Fetcher
 from cellward.device.link import UpdateLink, awake
-from cellward.device.memory import Device, Memory, ModuleEntry
+from cellward.device.memory import Device, Memory, ModuleEntry, Result
+from cellward.device.monitor import Monitor
+from cellward.device.tamper import Guard
 from cellward.device.update import SILENT_WATCH, Looked, Tally, Updater, Watch
 from cellward.device.verify import Hints
-from cellward.ports.module import Module, ModuleStatus, Outcome
+from cellward.ports.module import Module, ModuleStatus, Outcome, TamperSource
 from cellward.ports.signer import Signer
 from cellward.ports.transport import Transport
 
@@ -27,26 +30,10 @@ SILENT = (Code.MODULE_ABSENT, Code.MODULE_BUSY, Code.LINK_FRAME, Code.LINK_SILEN
 OF_CALIBRATION = (Code.CALIBRATION_DEFAULTS, Code.CALIBRATION_LAST_GOOD, Code.CALIBRATION_LIMITS)
 FOUND = (*SILENT, Code.BANK_NONE_GOOD, Code.TAMPER, *OF_CALIBRATION)
 
-Connect = Callable[[str], AbstractContextManager[Module]]
-
-
-@dataclass(frozen=True)
-class Cycle:
-    """How a cycle ended. `installed` maps an ECU id to the version it runs now."""
-
-    installed: Mapping[str, str]
-    updated: tuple[str, ...]  # serials
-    refusal: CellwardError | None
-
-    @property
-    def outcome(self) -> str:
-        if self.refusal is not None:
-            return "refused"
-        return "updated" if self.updated else "nothing to do"
-
 
 class Agent:
-    """One vehicle's Primary. `connect` opens the link at a module's address, for one cycle."""
+    """One vehicle's Primary. `connect` opens a module's link for one cycle; a software identity has no
+    `guard`, for there is no TPM that could keep what it says."""
 
     def __init__(
         self,
@@ -59,6 +46,7 @@ class Agent:
         watch: Watch = SILENT_WATCH,
         limits: safety.Limits = safety.PARKED,
         calibrations: Calibrations | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self._device = device
         self._factory = factory
@@ -68,6 +56,7 @@ class Agent:
         self._fetch = Fetcher(transports, watch.progress)
         self._connect = connect
         self._watch = watch
+        self._guard = guard
         self._calibrations = calibrations or Calibrations()
 
         def gates(serial: str) -> safety.Limits:
@@ -81,32 +70,79 @@ class Agent:
         """Steps 1 to 10. `now` is the controller's own clock, which counts where the factory data name no
         time keys; the time is fixed for all steps. What was refused is reported and returned.
 
-        Raises only what makes remembering impossible (storage.*).
+        Raises only what makes remembering impossible (storage.*), and tpm.* where the tamper response
+        depends on it.
         """
-        tally = Tally()
+        if self._guard is not None:
+            self._guard.sense()  # before anything else
         self._calibrations.refresh()
         with ExitStack() as links:
-            modules = self._open(links, tally)
-            looked = self._look(modules, tally)
-            self._observe(looked, now)
-            told = None
-            try:
-                hints = self._report(looked, now)  # 1
-                told = self._memory.results()
-                now = self._time(now)
-                self._follow(looked, hints, now, tally)  # 2 to 9
-                self._memory.set_results({self._device.vehicle: None})
-            except CellwardError as error:
-                tally.refusals.append(error)
-                self._memory.set_results({self._device.vehicle: report.refused(error)})
-            if told is not None and told != self._memory.results():
-                looked = self._tell(modules, now, tally)  # 10
+            ended = None if self._zeroised() else self._cycle(links, now)
+        reason = self._zeroised()
+        if ended is None or reason is not None:
+            assert reason is not None  # noqa: S101  nothing else ends a cycle without its end
+            return Monitor(self._device, self._memory, self._connect, self._watch, reason).cycle(now)
+        return ended
+
+    def _cycle(self, links: ExitStack, now: datetime) -> Cycle | None:
+        """None: what was found on the modules zeroised this controller."""
+        tally = Tally()
+        modules = self._open(links, tally)
+        looked = self._look(modules, tally)
+        if self._zeroised():
+            return None
+        self._observe(looked, now)
+        told = None
+        try:
+            self._said(None)
+            hints = self._report(looked, now)  # 1
+            told = self._memory.results()
+            now = self._time(now)
+            self._follow(looked, hints, now, tally)  # 2 to 9
+            self._said(None, at_the_end=True)
+        except CellwardError as error:
+            tally.refusals.append(error)
+            self._said(error)
+        if told is not None and told != self._memory.results():
+            looked = self._tell(modules, now, tally)  # 10
         return Cycle(_versions(looked), tuple(tally.updated), tally.first)
 
     def _time(self, now: datetime) -> datetime:
         """Uptane 5.4.4.2, step 2: no step behind this one asks the controller's own clock."""
         keys = self._factory.time_keys
-        return clock.ask(self._memory, self._server, keys) if keys else now
+        try:
+            return clock.ask(self._memory, self._server, keys) if keys else now
+        except CellwardError as error:
+            if error.code is Code.TIME_ROLLBACK:
+                self._happened(Alarm(Event.TIME, error.subject, error.found))
+            raise
+
+    # --- tampering ---------------------------------------------------------------------------
+
+    def _happened(self, alarm: Alarm) -> None:
+        if self._guard is not None:
+            self._guard.happened(alarm)
+
+    def _zeroised(self) -> CellwardError | None:
+        return self._unless(State.SOUND, State.LOCKED)
+
+    def _unless(self, *states: State) -> CellwardError | None:
+        """Why it is in another state than these."""
+        if self._guard is None or self._guard.state in states:
+            return None
+        return self._guard.noticed()
+
+    def _said(self, error: CellwardError | None, *, at_the_end: bool = False) -> None:
+        """Of this vehicle's own entry: the refusal that ended the cycle, and what tampering was noticed. What
+        the last cycle refused stays until this one has come to its end."""
+        noticed = None if self._guard is None else self._guard.noticed()
+        tampering = None if noticed is None else report.refused(noticed)
+        if error is not None:
+            said: Result | None = report.together(report.refused(error), tampering)
+        else:
+            said = tampering
+        if said is not None or at_the_end:
+            self._memory.set_results({self._device.vehicle: said})
 
     # --- 1 and 10: the report ----------------------------------------------------------------
 
@@ -127,7 +163,10 @@ class Agent:
                 continue
             module = modules[entry.serial]
             try:
-                status = same_module(entry, awake(module))
+                status = awake(module)
+                for alarm in _alarms(entry, module, status):
+                    self._happened(alarm)
+                same_module(entry, status)
                 self._updater.conclude(module, entry.serial, tally)
                 runs = inventory.installed(module, status)
                 if runs:
@@ -217,7 +256,16 @@ class Agent:
         for found in looked.values():
             ordered = [order for order in orders if found.owns(order.ecu_id) and found.differs(order)]
             if ordered:
-                self._updater.update(found, ordered, tally)  # 6 to 9
+                self._update(found, ordered, tally)  # 6 to 9
+
+    def _update(self, found: Looked, orders: Sequence[Order], tally: Tally) -> None:
+        """A locked pack installs on a module in recovery only: without an app no pack is safer."""
+        locked = self._unless(State.SOUND)
+        if locked is None or found.status.outcome is Outcome.RECOVERY:
+            self._updater.update(found, orders, tally)
+            return
+        tally.refusals.append(locked)
+        self._memory.set_results({order.ecu_id: report.refused(locked) for order in orders})
 
     def _rooted(self, repository: Repository, hints: Hints) -> TrustedRepository:
         """What is trusted of it, with the newest root. Also of the Image repository when nothing is
@@ -236,6 +284,17 @@ class Agent:
             else:
                 self._memory.unreject(serial)
         return anything
+
+
+def _alarms(entry: ModuleEntry, module: Module, status: ModuleStatus) -> Iterator[Alarm]:
+    subject = f"module {entry.serial}"
+    if (status.serial, status.hardware) != (entry.serial, entry.hardware):
+        yield Alarm(Event.MODULE_SWAPPED, subject, f"{status.serial} ({status.hardware}) answers")
+    elif status.lifecycle is Lifecycle.TAMPERED:
+        events = [event for report in module.reports() for event in report.events]
+        latched = max((event.found for event in events if event.code is Code.TAMPER), default=0)
+        sources = [source.value for bit, source in enumerate(TamperSource) if latched >> bit & 1]
+        yield Alarm(Event.MODULE_TAMPERED, subject, f"latched by {', '.join(sources) or 'what it forgot'}")
 
 
 def same_module(entry: ModuleEntry, status: ModuleStatus) -> ModuleStatus:
@@ -282,7 +341,7 @@ def _counters(looked: Mapping[str, Looked]) -> dict[str, int]:
 
 def _versions(looked: Mapping[str, Looked]) -> dict[str, str]:
     return {
-        f"{serial}/{stage}": runs.version
+        ecu: version
         for serial, found in looked.items()
-        for stage, runs in found.installed.items()
+        for ecu, version in versions(serial, found.installed).items()
     }

@@ -68,10 +68,11 @@ class Controller:
     def signer(self) -> IdentityKey:
         return IdentityKey(self.tpm, identity_key(self._area(KeyName.IDENTITY)).key)
 
-    def enrol(self, token: str, ecus: Sequence[Ecu]) -> Identity:
+    def enrol(self, token: str, ecus: Sequence[Ecu], *, spend: bool = False) -> Identity:
         """With the keys that the TPM has, or new ones: once more after a cut is no other pack.
 
-        Where the token is used up and this TPM is the vehicle's, the answer was lost: it is renewed.
+        Where the token is used up and this TPM is the vehicle's, the answer was lost: it is renewed; unless
+        the token must be spent now, because more than a certificate depends on it.
         Raises what the server refuses with, tpm.*, and TrustRefused (enrol.certificate).
         """
         check_vehicle_id(self.vehicle)
@@ -85,7 +86,7 @@ class Controller:
         try:
             return self._exchange(ENROL, introduction.encode(), ENROL_PROVE)
         except Refused as refused:
-            if refused.code is not Code.ENROL_TOKEN:
+            if refused.code is not Code.ENROL_TOKEN or spend:
                 raise
             try:
                 return self.renew()

@@ -52,6 +52,8 @@ ATTACKS: dict[Code, str] = {
     Code.TLS_SERVER: "another server",
     Code.FLASH_READBACK: "tampered link or flash",
     Code.TAMPER: "tampered module",
+    Code.TAMPER_LOCKED: "tampered pack controller",
+    Code.TAMPER_ALARM: "tampered pack controller",
 }
 
 
@@ -63,6 +65,12 @@ def refused(error: CellwardError, detail: str = "") -> Result:
         InstallResult(str(error.code), _cut(error.expected), _cut(error.found), _cut(said)),
         f"{attack}: {error.code}" if attack else "",
     )
+
+
+def together(result: Result, noticed: Result | None) -> Result:
+    """How the cycle ended, with the attack that was noticed beside it."""
+    attacks = [each.attack for each in (result, noticed) if each is not None and each.attack]
+    return replace(result, attack=_cut("; ".join(dict.fromkeys(attacks))))
 
 
 def done(detail: str) -> Result:

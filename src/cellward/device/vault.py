@@ -22,6 +22,7 @@ from cellward.core.tpm.approval import REFERENCE, Approval
 from cellward.core.tpm.keys import external_key
 from cellward.core.tpm.numbers import Comparison
 from cellward.core.tpm.policy import Policy
+from cellward.device.tamper import check_sound
 from cellward.ports.secretmemory import SecretMemory
 from cellward.ports.store import Store
 from cellward.ports.tpm import (
@@ -81,8 +82,10 @@ class Successor:
 def create(place: Place, approver: PublicKey, policy: bytes) -> None:
     """An empty vault that opens by what `approver` approves; `policy` is the first of it.
 
-    Raises Refused (storage.exists) where there is one, TrustRefused (attest.policy, vault.policy).
+    Raises Refused (storage.exists) where there is one, TrustRefused (attest.policy, vault.policy),
+    PolicyRefused (tamper.*).
     """
+    check_sound(place.tpm, place.store, _WHAT)
     if place.store.read(FILE) is not None:
         raise Refused(
             Code.STORAGE_EXISTS,
@@ -116,7 +119,9 @@ def opened(place: Place) -> Iterator["Vault"]:
 
     Raises Unavailable (vault.missing, tpm.*), FormatRefused, TrustRefused: vault.policy where nothing that
     was approved fits what was started, vault.seal, vault.rollback, tpm.blob for another controller's vault.
+    PolicyRefused (tamper.*) where somebody tampered with this one.
     """
+    check_sound(place.tpm, place.store, _WHAT)
     decoded = place.decoded()
     sealed, approver = decoded.content.sealed, decoded.content.approver
     with place.memory.hold(KEY_SIZE) as key:

@@ -11,8 +11,10 @@ from cellward import bootstrap
 from cellward.cli import devicesession
 from cellward.cli.devicesession import RETRY_SECONDS, _Renewing
 from cellward.core.errors import CellwardError, Code, Refused, TrustRefused, Unavailable
+from cellward.core.tpm.keys import identity_key
 from cellward.device.attested import Controller
 from cellward.device.memory import Attested, Device, Memory
+from cellward.device.tamper import Guard
 from cellward.device.update import Watch
 from cellward.ports.tpm import KeyName
 from cellward.rollout import inventory
@@ -130,12 +132,16 @@ class Running:
         monkeypatch.setattr(bootstrap, "transport", lambda *_: nullcontext(wire))
         factory = replace(Pack().factory, device_ca=world.ca.pem)
         memory = Memory(MemoryStore())
-        memory.set_device(Device("PACK-1", (), Attested("https://server", "0" * 64)), b"factory")
+        area = world.pack.tpm.key(KeyName.IDENTITY)
+        assert area is not None
+        attested = Attested("https://server", identity_key(area).key.fingerprint)
+        memory.set_device(Device("PACK-1", (), attested), b"factory")
         device = memory.device()
         assert device.attested is not None
         world.pack.tpm.start()  # type: ignore[attr-defined]  # `measure` measures itself
         watch = Watch(self.said.append)
-        self.it = _Renewing(device, device.attested, factory, memory, world.pack.tpm, watch, bytes(32))
+        self.guard = Guard(world.pack.tpm, memory.store)
+        self.it = _Renewing(device, device.attested, factory, memory, self.guard, watch, bytes(32))
 
     def renewals(self) -> int:
         return self.wire.asked.count("/v1/renew/prove")
