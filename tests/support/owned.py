@@ -111,7 +111,7 @@ class Owned:
             for path in sorted(Path("state").rglob("*"))
             if path.is_file()
             and path.parts[1] not in ("tpm", "owner")
-            and path.name not in ("lock", "attempts.json")
+            and path.name not in ("lock", "attempts.json", "clock.json")  # of the guard: which start it is
         }
         with bootstrap.tpm(Path("state")) as tpm:
             numbers = tpm.counter(RELEASE_COUNTER), tpm.counter(VAULT_COUNTER), tpm.chain(VAULT_CHAIN)
