@@ -328,6 +328,7 @@ TRIES: dict[str, Try | None] = {
     "device owner show": None,
     "device run": None,
     "device status": None,
+    "device tamper": None,
     "device tpm": None,
     "vault accept": _accept,
     "vault commit": None,
