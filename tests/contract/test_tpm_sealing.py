@@ -107,6 +107,16 @@ def test_a_policy_is_the_vendor_s_to_approve(tpm: Tpm) -> None:
     assert tpm.unseal(blob, good) == SECRET
 
 
+def test_a_policy_is_for_one_opening(tpm: Tpm) -> None:
+    """Whatever is kept between two, no step of the first is left in the second."""
+    tpm.pcr_extend(8, DIGEST)
+    blob, good = sealed(tpm), release(DIGEST, tpm.define_counter(INDEX))
+    for _ in range(3):
+        assert tpm.unseal(blob, good) == SECRET
+        with refused(TrustRefused, Code.TPM_POLICY):
+            tpm.unseal(blob, [])
+
+
 def test_a_policy_needs_its_counter(tpm: Tpm) -> None:
     blob = sealed(tpm)
     tpm.pcr_extend(8, DIGEST)

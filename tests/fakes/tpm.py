@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cellward.core.errors import Code, FormatRefused, Refused, TrustRefused, Unavailable
 from cellward.core.keys import P256_SPKI_PREFIX, PublicKey
 from cellward.core.tpm import pcr
-from cellward.core.tpm.credential import Credential, kdf_a, kdf_e
+from cellward.core.tpm.credential import Credential
+from cellward.core.tpm.derivation import kdf_a, kdf_e
 from cellward.core.tpm.keys import ATTESTS, IDENTIFIES, endorsement_template, external_key
 from cellward.core.tpm.numbers import Alg, Comparison, Hierarchy, ObjectAttributes
 from cellward.core.tpm.pcr import PcrValues

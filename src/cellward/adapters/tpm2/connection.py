@@ -14,17 +14,20 @@ from typing import Any, Self
 from cellward.adapters.tpm2.refusals import otherwise
 from cellward.adapters.tpm2.vendor import (
     ESAPI,
-    ESYS_TR,
-    TPM2_ALG,
     TPM2_CAP,
     TPM2_RC,
-    TPM2_SE,
-    TPMA_SESSION,
-    TPMT_SYM_DEF,
+    TSS2_RC,
     PyTCTI,
+    TCTILdr,
     TSS2_Exception,
 )
 from cellward.core.errors import CellwardError, Code, Unavailable
+from cellward.core.tpm.command import HEADER_SIZE, MAX_COMMAND, Session, plain
+from cellward.core.tpm.numbers import Command
+from cellward.core.wire import BigEndianReader, be32
+
+_LATER = (TPM2_RC.RETRY, TPM2_RC.TESTING, TPM2_RC.YIELDED)
+_TRIES = 5
 
 
 class Connection:
@@ -33,9 +36,10 @@ class Connection:
     def __init__(self, tcti: "str | PyTCTI") -> None:
         self._lock = threading.RLock()
         self._kept: dict[int, int] = {}
-        self._bus: int | None = None
+        self._session: Session | None = None
         try:
-            self._esys: ESAPI | None = ESAPI(tcti)
+            self._tcti = TCTILdr.parse(tcti) if isinstance(tcti, str) else tcti
+            self._esys: ESAPI | None = ESAPI(self._tcti)
         except TSS2_Exception as error:
             raise Unavailable(
                 Code.TPM_ABSENT,
@@ -59,6 +63,8 @@ class Connection:
                 self.forget()
                 self._esys.close()
                 self._esys = None
+                if isinstance(self._tcti, TCTILdr):
+                    self._tcti.close()
 
     @contextmanager
     def command(self, subject: str) -> Iterator[ESAPI]:
@@ -90,22 +96,39 @@ class Connection:
             return False
         return True
 
-    def encrypting(self, esys: ESAPI, salted_by: int, direction: TPMA_SESSION) -> int:
-        """A session beside a command's own: its first parameter, or its answer's, is hidden on the bus.
+    def exchange(self, command: bytes) -> bytes:
+        """What follows the header of the answer to a command that is put together here, for what happens in
+        a session: tpm2-tss takes half a millisecond for each hash. Raises TSS2_Exception for a refusal."""
+        if len(command) > MAX_COMMAND:
+            raise TSS2_Exception(TPM2_RC.COMMAND_SIZE)
+        tries = _TRIES
+        while True:
+            answer = self._answer(command)
+            reader, tries = BigEndianReader(answer, "answer of the TPM"), tries - 1
+            reader.take(HEADER_SIZE - 4)
+            code = reader.u32()
+            if code == 0:
+                return answer[HEADER_SIZE:]
+            if code not in _LATER or not tries:
+                raise TSS2_Exception(code)
 
-        Salted by a storage key, which takes as long as all the rest of a command: it is kept.
-        """
-        if self._bus is None:
-            self._bus = start_session(esys, TPM2_SE.HMAC, salted_by)
-        esys.trsess_set_attributes(self._bus, direction | TPMA_SESSION.CONTINUESESSION)
-        return self._bus
+    def _answer(self, command: bytes) -> bytes:
+        try:
+            self._tcti.transmit(command)
+            return bytes(self._tcti.receive())
+        except OSError as error:
+            raise TSS2_Exception(TSS2_RC.TCTI_RC_IO_ERROR) from error
+
+    def flush(self, handle: int) -> None:
+        """An object or a session that was made by `exchange`."""
+        self.exchange(plain(Command.FLUSH_CONTEXT, be32(handle)))
 
     def forget(self) -> None:
         """What the TPM holds may have changed."""
-        bus, self._bus = self._bus, None
-        if bus is not None and self._esys is not None:
-            with suppress(TSS2_Exception):  # it may be gone already
-                self._esys.flush_context(bus)
+        session, self._session = self._session, None
+        if session is not None and self._esys is not None:
+            with suppress(TSS2_Exception, CellwardError):  # it may be gone already
+                self.flush(session.handle)
         kept, self._kept = self._kept, {}
         for handle in kept.values():
             if self._esys is not None:
@@ -122,18 +145,6 @@ def transient(esys: ESAPI, handle: int) -> Iterator[int]:
             esys.flush_context(handle)
         raise
     esys.flush_context(handle)
-
-
-@contextmanager
-def policy_session(esys: ESAPI) -> Iterator[int]:
-    with transient(esys, start_session(esys, TPM2_SE.POLICY, ESYS_TR.NONE)) as started:
-        yield started
-
-
-def start_session(esys: ESAPI, kind: TPM2_SE, salted_by: int) -> int:
-    cipher = TPMT_SYM_DEF(algorithm=TPM2_ALG.AES, keyBits={"aes": 128}, mode={"aes": TPM2_ALG.CFB})
-    started: int = esys.start_auth_session(salted_by, ESYS_TR.NONE, kind, cipher, TPM2_ALG.SHA256)
-    return started
 
 
 def handles(esys: ESAPI, first: int, last: int) -> list[int]:

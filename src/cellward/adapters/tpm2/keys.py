@@ -3,25 +3,22 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from cellward.adapters.tpm2.connection import Connection, handles, policy_session, transient
+from cellward.adapters.tpm2.connection import handles, transient
 from cellward.adapters.tpm2.nvram import read_nv
 from cellward.adapters.tpm2.refusals import otherwise
+from cellward.adapters.tpm2.sessions import Sessions, public_area
 from cellward.adapters.tpm2.vendor import (
     ESAPI,
     ESYS_TR,
     TPM2_ALG,
     TPM2_RH,
     TPM2_ST,
-    TPM2B_ENCRYPTED_SECRET,
-    TPM2B_ID_OBJECT,
     TPM2B_PUBLIC,
     TPM2B_SENSITIVE_CREATE,
-    TPMT_PUBLIC,
     TPMT_SIG_SCHEME,
     TPMT_SIGNATURE,
     TPMT_TK_HASHCHECK,
@@ -29,11 +26,12 @@ from cellward.adapters.tpm2.vendor import (
 from cellward.core.errors import Code, FormatRefused, Refused, Unavailable
 from cellward.core.keys import canonical_signature
 from cellward.core.tpm.certificate import load_certificate
+from cellward.core.tpm.command import Call, Entity, Hides, authorised
 from cellward.core.tpm.credential import Credential
 from cellward.core.tpm.keys import ATTESTS, IDENTIFIES, EndorsementPublicKey, endorsement_template
-from cellward.core.tpm.numbers import Alg, ObjectAttributes
+from cellward.core.tpm.numbers import Alg, Command, Hierarchy, ObjectAttributes
 from cellward.core.tpm.public import COORDINATE_SIZE, Public, Scheme
-from cellward.core.wire import BigEndianReader, be16, be_sized
+from cellward.core.wire import BigEndianReader, be16, be32, be_sized
 from cellward.ports.tpm import KeyName, of_digest
 
 # EK Credential Profile 2.5, 2.2.1.4: where the certificates of the default templates are, the smaller first.
@@ -44,11 +42,12 @@ _HIERARCHIES = {KeyName.IDENTITY: ESYS_TR.OWNER, KeyName.ATTESTATION: ESYS_TR.EN
 _ATTRIBUTES = ObjectAttributes.USER_WITH_AUTH | ObjectAttributes.NO_DA
 _AREAS = {KeyName.IDENTITY: _ATTRIBUTES | IDENTIFIES, KeyName.ATTESTATION: _ATTRIBUTES | ATTESTS}
 
+_NOW = be_sized(b"") * 3 + be32(0)  # neither nonce, command, reference nor an end
 _NO_SCHEME = TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)  # the key's own
 _NO_TICKET = TPMT_TK_HASHCHECK(tag=TPM2_ST.HASHCHECK, hierarchy=TPM2_RH.NULL)
 
 
-class Keys(Connection):
+class Keys(Sessions):
     """ports.tpm.TpmKeys."""
 
     def ek_certificate(self) -> bytes:
@@ -102,24 +101,26 @@ class Keys(Connection):
     def activate_credential(self, name: KeyName, credential: Credential) -> bytes:
         template = self._endorsement()
         subject = f"credential for the {name.value} key"
-        with otherwise(Code.TPM_BLOB, subject):
-            blob = unmarshalled(TPM2B_ID_OBJECT, credential.blob, subject)
-            seed = unmarshalled(TPM2B_ENCRYPTED_SECRET, credential.encrypted_seed, subject)
+        sized_once(credential.blob, subject)
+        sized_once(credential.encrypted_seed, subject)
         with self.command(subject) as esys:
-            key = self.persistent(esys, PLACES[name])
-            with self._endorsing(esys, template) as endorsing, policy_session(esys) as policy:
-                esys.policy_secret(ESYS_TR.ENDORSEMENT, policy)
+            key = Entity(PLACES[name], bytes(esys.tr_get_name(self.persistent(esys, PLACES[name]))))
+            with self._endorsing(esys, template) as endorsing, self.unsalted() as session:
+                owner = [Hierarchy.ENDORSEMENT, session.handle]
+                self.exchange(authorised(Command.POLICY_SECRET, owner, _NOW))
+                given = credential.blob + credential.encrypted_seed
+                call = Call(Command.ACTIVATE_CREDENTIAL, (key, endorsing), Hides.NOTHING, given)
                 with otherwise(Code.TPM_BLOB, subject):
-                    return bytes(esys.activate_credential(key, endorsing, blob, seed, session2=policy))
+                    return BigEndianReader(bytes(self.within(session, call)), subject).sized()
 
     @contextmanager
-    def _endorsing(self, esys: ESAPI, template: Public) -> Iterator[int]:
+    def _endorsing(self, esys: ESAPI, template: Public) -> Iterator[Entity]:
         """The endorsement key: where its maker keeps it, or made from the template, which takes long."""
         for place in handles(esys, *EK_HANDLES):
             held = self.persistent(esys, place)
             area, *_ = esys.read_public(held)
             if area.publicArea.marshal() == template.encode():
-                yield held
+                yield Entity(place, template.name)
                 return
         empty = Public(
             template.kind,
@@ -139,7 +140,7 @@ class Keys(Connection):
                     expected="the key of the certificate in this TPM",
                     found="another one",
                 )
-            yield made
+            yield Entity(int(esys.tr_get_tpm_handle(made)), template.name)
 
 
 def der_signature(signature: TPMT_SIGNATURE) -> bytes:
@@ -148,24 +149,19 @@ def der_signature(signature: TPMT_SIGNATURE) -> bytes:
     return encode_dss_signature(r, s)
 
 
-def unmarshalled(kind: Any, data: bytes, what: str) -> Any:
-    """A structure and nothing behind it. Raises FormatRefused (wire.*), TSS2_Exception."""
+def sized_once(data: bytes, what: str) -> None:
+    """Raises FormatRefused (wire.*) unless it is one TPM2B and nothing behind it."""
     reader = BigEndianReader(data, what)
     reader.sized()
     reader.finish()
-    return kind.unmarshal(data)[0]
 
 
-def tpm_signature(der: bytes) -> TPMT_SIGNATURE:
-    """The inverse. Raises FormatRefused (key.format) for no DER of two such numbers."""
+def tpm_signature(der: bytes) -> bytes:
+    """TPMT_SIGNATURE. Raises FormatRefused (key.format) for no DER of two such numbers."""
     if not canonical_signature(der):
         raise FormatRefused(Code.KEY_FORMAT, "signature", expected="ECDSA P-256 in DER", found="another")
     numbers = (be_sized(number.to_bytes(COORDINATE_SIZE, "big")) for number in decode_dss_signature(der))
-    return TPMT_SIGNATURE.unmarshal(be16(Alg.ECDSA) + be16(Alg.SHA256) + b"".join(numbers))[0]
-
-
-def public_area(area: Public) -> TPM2B_PUBLIC:
-    return TPM2B_PUBLIC(publicArea=TPMT_PUBLIC.unmarshal(area.encode())[0])
+    return be16(Alg.ECDSA) + be16(Alg.SHA256) + b"".join(numbers)
 
 
 def _template(name: KeyName) -> TPM2B_PUBLIC:

@@ -8,7 +8,8 @@ from cellward.adapters.tpm2.vendor import (
     TPMS_NV_PUBLIC,
 )
 from cellward.core.errors import Code, Refused, Unavailable
-from cellward.core.tpm.numbers import NvAttributes
+from cellward.core.tpm.command import authorised
+from cellward.core.tpm.numbers import Command, NvAttributes
 from cellward.core.tpm.policy import COUNTER_SIZE
 from cellward.core.tpm.public import NvPublic
 from cellward.ports.tpm import MAX_FIXED, counter_area, fixed_area, of_size
@@ -50,8 +51,8 @@ class Counters(Indices):
             return self._count(esys, index)
 
     def increment(self, index: int) -> None:
-        with self.command(subject_of(counter_area(index))) as esys:
-            esys.nv_increment(self.persistent(esys, index))
+        with self.command(subject_of(counter_area(index))):
+            self.exchange(authorised(Command.NV_INCREMENT, [index, index], b""))
 
     def remove_counter(self, index: int) -> None:
         with self.command(subject_of(counter_area(index))) as esys:

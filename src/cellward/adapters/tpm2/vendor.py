@@ -38,7 +38,9 @@ from tpm2_pytss import (
     TPMT_SIGNATURE,
     TPMT_SYM_DEF,
     TPMT_TK_HASHCHECK,
+    TSS2_RC,
     PyTCTI,
+    TCTILdr,
     TSS2_Exception,
 )
 
@@ -75,6 +77,8 @@ __all__ = [
     "TPMT_SIG_SCHEME",
     "TPMT_SYM_DEF",
     "TPMT_TK_HASHCHECK",
+    "TSS2_RC",
     "PyTCTI",
+    "TCTILdr",
     "TSS2_Exception",
 ]

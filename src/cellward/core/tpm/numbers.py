@@ -12,6 +12,7 @@ class Alg(IntEnum):
 
     RSA = 0x0001
     AES = 0x0006
+    KEYED_HASH = 0x0008
     SHA256 = 0x000B
     NULL = 0x0010
     ECDSA = 0x0018
@@ -85,13 +86,21 @@ class NvType(IntEnum):
 class Command(IntEnum):
     """TPM_CC, 6.5.2."""
 
+    NV_INCREMENT = 0x0134
+    NV_EXTEND = 0x0136
     ACTIVATE_CREDENTIAL = 0x0147
     POLICY_NV = 0x0149
     POLICY_SECRET = 0x0151
+    CREATE = 0x0153
+    LOAD = 0x0157
+    UNSEAL = 0x015E
+    FLUSH_CONTEXT = 0x0165
+    LOAD_EXTERNAL = 0x0167
     POLICY_AUTHORIZE = 0x016A
     POLICY_COMMAND_CODE = 0x016C
+    START_AUTH_SESSION = 0x0176
+    VERIFY_SIGNATURE = 0x0177
     POLICY_PCR = 0x017F
-    UNSEAL = 0x015E
 
 
 class Comparison(IntEnum):
