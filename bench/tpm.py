@@ -1,8 +1,8 @@
 """The TPM's operations beside what the embedded TPM itself takes for the commands that each needs.
 
 Reference: the time from a command's last byte to its answer's, summed over the operation, in the same run.
-Target: at most 1.5 times that. What takes swtpm 0.01 ms cannot meet it from Python, and what is encrypted
-on the bus costs tpm2-tss milliseconds on our side; a real TPM is far slower, and the ratios then nearer to 1.
+Target: at most 1.5 times that, which what takes swtpm 0.01 ms cannot meet from Python. A real TPM is far
+slower, and the ratios then nearer to 1.
 """
 
 import sys

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -231,12 +231,23 @@ def test_without_the_library_there_is_none(tmp_path: Path, monkeypatch: pytest.M
     assert "cellward[tpm]" in str(error.value)
 
 
-def test_a_tpm_that_goes_away_is_absent(device: SwtpmDevice, capfd: pytest.CaptureFixture[str]) -> None:
-    device.tpm.create_key(KeyName.IDENTITY)
+@pytest.mark.parametrize("work", ["sign", "increment", "seal"])
+def test_a_tpm_that_goes_away_is_absent(
+    device: SwtpmDevice, capfd: pytest.CaptureFixture[str], work: str
+) -> None:
+    tpm = device.tpm
+    tpm.create_key(KeyName.IDENTITY)
+    tpm.define_counter(INDEX)
+    tpm.seal(SECRET, DIGEST)
+    works: dict[str, Callable[[], object]] = {
+        "sign": lambda: tpm.sign(DIGEST),
+        "increment": lambda: tpm.increment(INDEX),
+        "seal": lambda: tpm.seal(SECRET, DIGEST),
+    }
     device.running.process.kill()
     for _ in range(3):
         with refused(Unavailable, Code.TPM_ABSENT):
-            device.tpm.sign(DIGEST)
+            works[work]()
     assert capfd.readouterr() == ("", "")
 
 

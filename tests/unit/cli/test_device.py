@@ -1,6 +1,8 @@
 """`cellward device` over real TLS and real files; the module is the fake."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -237,3 +239,17 @@ def test_a_refusal_in_json_and_as_exit_status(enrolled: Bench) -> None:
     result = enrolled.once("--json")
     refused(result, Code.PLAN_HARDWARE)
     assert json.loads(result.output)["refusal"]["code"] == "plan.hardware"
+
+
+# --- what it takes of a controller ---
+
+
+def test_all_that_the_agent_imports_is_small() -> None:
+    """As `cellward device run` has it: bench/agent_idle.py looks at the running one."""
+    program = (
+        "import cellward.cli.device, cellward.adapters.http, cellward.adapters.tpm2,"
+        " cellward.adapters.modulelink, rich.progress\n"
+        "print(next(line for line in open('/proc/self/status') if line.startswith('VmRSS')))"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert int(said.split()[1]) < 70 * 1024
