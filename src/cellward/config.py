@@ -87,6 +87,11 @@ class Home:
         return self.root / "ca"
 
     @property
+    def server_ca_statements(self) -> Path:
+        """Which server CAs packs are to accept: every version, signed by the root."""
+        return self.root / "server-cas"
+
+    @property
     def signing_log(self) -> Path:
         """What was given to a key to sign, as a C2SP tlog; its lock and journal beside it."""
         return self.root / "signing-log"

@@ -35,6 +35,14 @@ class MemoryRegistry:
         self._issues: dict[str, list[Issue]] = {}
         self._sessions: list[Session] = []
         self._attestations: dict[str, Attestation] = {}
+        self._server_cas: dict[str, int] = {}
+
+    def took_server_cas(self, vehicle_id: str, version: int) -> None:
+        if vehicle_id in self._server_cas:
+            self._server_cas[vehicle_id] = max(version, self._server_cas[vehicle_id])
+
+    def behind_server_cas(self, version: int) -> tuple[str, ...]:
+        return tuple(sorted(name for name, taken in self._server_cas.items() if taken < version))
 
     def add_token(self, *tokens: Token) -> None:
         self._tokens.update({token.digest: token for token in tokens})
@@ -63,6 +71,7 @@ class MemoryRegistry:
         if attestation is not None:
             self._attestations[vehicle_id] = replace(attestation, noted=None)
         before = self._vehicles.get(vehicle_id)
+        self._server_cas[vehicle_id] = 0
         self._tokens[digest] = replace(token, used=True)
         self._vehicles[vehicle_id] = Vehicle(
             vehicle_id,

@@ -89,11 +89,12 @@ class Server:
 
 
 @contextmanager
-def server(house: House, name: str = "server") -> Iterator[Server]:
+def server(house: House, name: str = "server", devices: str = "0", enrolment: str = "0") -> Iterator[Server]:
     log = house.data.parent / f"{name}.log"
+    addresses = ("--devices", f"127.0.0.1:{devices}", "--enrolment", f"127.0.0.1:{enrolment}")
     with log.open("w") as sink:
         process = subprocess.Popen(
-            [*PROGRAM, "server", "run", "--devices", "127.0.0.1:0", "--enrolment", "127.0.0.1:0"],
+            [*PROGRAM, "server", "run", *addresses],
             stdout=sink,
             stderr=subprocess.STDOUT,
             text=True,

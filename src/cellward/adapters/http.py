@@ -47,6 +47,14 @@ CERTIFICATE_ALERTS = (
 )
 
 
+# OpenSSL's X509_V_ERR_*: no path from the server's certificate to a CA that is trusted.
+OTHER_ISSUER = (2, 18, 19, 20, 21)
+CHANGED_CA = (
+    "if the maker changed the server's CA while this pack was away: get the statement on it"
+    " (`cellward server ca export`), then `cellward device server-ca FILE`"
+)
+
+
 @dataclass(frozen=True)
 class Pace:
     """How slow a server may be (Uptane 5.4, slow retrieval). Seconds, and bytes per second."""
@@ -290,7 +298,11 @@ def _unreachable(error: httpx.HTTPError, url: str) -> CellwardError:
         cause = cause.__cause__ or cause.__context__
     if isinstance(cause, ssl.SSLCertVerificationError):
         return TrustRefused(
-            Code.TLS_SERVER, url, expected="the server of the pinned CA", found=_text(cause.verify_message)
+            Code.TLS_SERVER,
+            url,
+            expected="the server of the pinned CA",
+            found=_text(cause.verify_message),
+            advice=CHANGED_CA if cause.verify_code in OTHER_ISSUER else "",
         )
     if isinstance(cause, ssl.SSLError):
         reason = cause.reason or type(cause).__name__

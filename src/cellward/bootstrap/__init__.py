@@ -47,6 +47,13 @@ from cellward.bootstrap.packs import (
     known_manufacturers,
     read_manufacturers,
 )
+from cellward.bootstrap.serverca import (
+    new_server_ca,
+    server_ca_certificate,
+    server_cas,
+    show_server_ca,
+    shown_server_ca,
+)
 from cellward.bootstrap.signers import calibration_signer, firmware_signer, policy_signer, release_signer
 from cellward.bootstrap.tamper import guard
 from cellward.bootstrap.vault import print_secret, read_secret, running_vault, vault_place
@@ -84,6 +91,7 @@ __all__ = [
     "make_softkey",
     "measured",
     "module_verifier",
+    "new_server_ca",
     "policy_signer",
     "print_secret",
     "read_file",
@@ -102,6 +110,10 @@ __all__ = [
     "role_signer",
     "running_module",
     "running_vault",
+    "server_ca_certificate",
+    "server_cas",
+    "show_server_ca",
+    "shown_server_ca",
     "signer",
     "signing_log",
     "tools",

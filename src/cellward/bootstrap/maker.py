@@ -52,17 +52,20 @@ def director(home: Home, held: "SqliteRegistry") -> "Director":
 def repositories(home: Home, held: "SqliteRegistry") -> "Repositories":
     """What the devices' listener serves from. Raises metadata.missing before `repo init`."""
     from cellward.core.attestedtime import attestation
+    from cellward.publish.servercas import Statements
     from cellward.server.device_api import Repositories
     from cellward.sign.documents import sign_document
 
-    time = role_signer(home, Role.TIME)
+    time, images, signers = role_signer(home, Role.TIME), image_repository(home), _signers(home)
+    statements = Statements(DirectoryStore(home.server_ca_statements), images.roots, signers)
     found = Repositories(
         registry=held,
         director=director(home, held),
-        images=image_repository(home),
+        images=images,
         image_metadata=DirectoryStore(home.image_repository),
         artefacts=DirectoryStore(home.artefacts),
         measured=measured(home),
+        server_cas=statements,
         attest=lambda nonce, at: sign_document(attestation(nonce, at), time).encode(),
     )
     found.images.timestamp()
@@ -73,15 +76,13 @@ def repositories(home: Home, held: "SqliteRegistry") -> "Repositories":
 def authorities(home: Home, now: "datetime") -> "Authorities":
     """Both CAs; their certificates are made when they are first asked for. Raises token.*, key.*."""
     from cellward.bootstrap.packs import known
+    from cellward.bootstrap.serverca import server_authority
     from cellward.server.ca import open_authority
     from cellward.server.serve import Authorities
 
     store = DirectoryStore(home.authorities)
-    server_ca, device_ca = (
-        open_authority(store, role.value, role_signer(home, role), now)
-        for role in (Role.SERVER_CA, Role.DEVICE_CA)
-    )
-    return Authorities(server_ca, device_ca, known(home))
+    device_ca = open_authority(store, Role.DEVICE_CA.value, role_signer(home, Role.DEVICE_CA), now)
+    return Authorities(server_authority(home, now), device_ca, known(home))
 
 
 def _signers(home: Home) -> "Callable[[str], Signer]":

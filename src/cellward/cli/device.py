@@ -17,9 +17,10 @@ from cellward.cli.devicecalibrate import calibrate
 from cellward.cli.deviceenrol import enrol, identity_facts
 from cellward.cli.deviceowner import health, owner
 from cellward.cli.deviceplan import enrol_plan
+from cellward.cli.deviceserverca import server_ca
 from cellward.cli.devicesession import Agents, agents
 from cellward.cli.devicetamper import remembered, said, tamper
-from cellward.core import strictjson
+from cellward.core import serverca, strictjson
 from cellward.core.errors import CellwardError
 from cellward.core.metadata import Factory, Repository, Role
 from cellward.device import clock, identity
@@ -48,7 +49,7 @@ def device() -> None:
     """The pack controller: enrol once, then poll, verify, install and report."""
 
 
-for _command in (enrol, enrol_plan, calibrate, owner, health, tamper):
+for _command in (enrol, enrol_plan, calibrate, owner, health, tamper, server_ca):
     device.add_command(_command)
 
 
@@ -185,6 +186,7 @@ def _remembered(memory: Memory) -> dict[str, Any]:
         "identity": identity_facts(enrolled),
         "certificate": _certificate(enrolled, factory, memory),
         "attested_time": attested and strictjson.format_time(attested),
+        "server_cas": _server_cas(memory, factory),
         "trusted": {str(r): {str(role): t.version(role) for role in Role} for r, t in trusted.items()},
         "modules": [
             {
@@ -199,6 +201,13 @@ def _remembered(memory: Memory) -> dict[str, Any]:
         "tamper": remembered(memory.store),
         "results": {ecu: {**r.result.to_json(), "attack": r.attack} for ecu, r in results.items()},
     }
+
+
+def _server_cas(memory: Memory, factory: Factory) -> dict[str, object]:
+    """Version 0: those of the factory data."""
+    held = memory.server_cas()
+    certificates = held.certificates if held else (factory.server_ca,)
+    return {"version": held.version if held else 0, "keys": [serverca.fingerprint(c) for c in certificates]}
 
 
 def _certificate(enrolled: Device, factory: Factory, memory: Memory) -> dict[str, str] | None:
@@ -219,6 +228,9 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         its = facts["identity"]
         yield f"identity     TPM: key {its['identity_key'][:16]}, certificates of hours by {its['server']}"
     yield f"time         {facts['attested_time'] or 'never attested yet'}"
+    cas = facts["server_cas"]
+    since = f"version {cas['version']}" if cas["version"] else "the factory's"
+    yield f"server CAs   {since}: {', '.join(key[:16] for key in cas['keys'])}"
     for repository, versions in facts["trusted"].items():
         yield f"{repository:<12} " + ", ".join(f"{role} {version}" for role, version in versions.items())
     for module in facts["modules"]:

@@ -124,7 +124,8 @@ def enrol_pack(
     memory = Memory(store)
     for repository in Repository:
         memory.trusted(repository, station.factory)  # a token is not spent on roots that nobody signed
-    with bootstrap.transport(station.url, station.factory.server_ca) as transport:
+    server_ca = memory.server_ca(station.factory, station.data)
+    with bootstrap.transport(station.url, server_ca) as transport:
         if station.software:
             device_ca = station.factory.device_ca
             now = datetime.now(UTC)

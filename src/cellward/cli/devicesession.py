@@ -1,7 +1,7 @@
 """The agent with a certificate: one from a file, or with a TPM one that is renewed while it runs."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,8 +50,45 @@ def agents(state: Path, watch: Watch) -> Iterator[Agents]:
             yield stack.enter_context(renewing).agent
             return
         me = identity.load(memory.store, device.vehicle, factory.device_ca)
-        agent = Agent(device, factory, memory, me, _transports(factory, me, stack), link, watch)
-        yield lambda: agent
+
+        def connect(me: Identity, server_ca: bytes, new: ExitStack) -> Agent:
+            transports = _transports(factory, server_ca, me, new)
+            return Agent(device, factory, memory, me, transports, link, watch)
+
+        connected = stack.enter_context(_Connected(memory, factory, connect))
+        yield lambda: connected.agent(me)
+
+
+@dataclass
+class _Connected:
+    """The agent with its connections: new ones for another certificate, and for other server CAs."""
+
+    memory: Memory
+    factory: Factory
+    connect: Callable[[Identity, bytes, ExitStack], Agent]
+    _by: tuple[Identity, bytes] | None = None
+    _agent: Agent | None = None
+    _connections: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> "_Connected":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """What was there is not used again."""
+        self._agent = None
+        self._connections.close()
+
+    def agent(self, me: Identity) -> Agent:
+        by = me, self.memory.server_ca(self.factory)
+        if self._agent is None or by != self._by:
+            with ExitStack() as new:
+                self._agent, self._by = self.connect(*by, new), by
+                self._connections.close()
+                self._connections = new.pop_all()
+        return self._agent
 
 
 @dataclass
@@ -67,24 +104,37 @@ class _Renewing:
     watch: Watch
     code: bytes  # the digest of what was started: what lies on the disk may be newer by now
     calibrations: Calibrations = field(default_factory=Calibrations)
-    _held: Agent | None = None
+    _me: Identity | None = None
     _due: float = 0.0
-    _connections: ExitStack = field(default_factory=ExitStack)
+    _connected: _Connected = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._connected = _Connected(self.memory, self.factory, self._connect)
 
     def __enter__(self) -> "_Renewing":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connections.close()
+        self._connected.close()
 
     def agent(self) -> Cycling:
         """Raises what keeps a controller without any certificate from getting one."""
         reason = self._without_keys()
         if reason is not None:
-            self._held = None
-            self._connections.close()
+            self._me = None
+            self._connected.close()
             return Monitor(self.device, self.memory, link, self.watch, reason)
-        return self._agent()
+        if self._me is None or time.monotonic() >= self._due:
+            try:
+                self._me = self._renew()
+                term = self._me.not_after - self._me.not_before
+                self._due = time.monotonic() + term.total_seconds() / 2
+            except CellwardError as error:
+                if self._me is None:
+                    raise
+                self.watch.say(f"certificate not renewed: {error}")
+                self._due = time.monotonic() + RETRY_SECONDS
+        return self._connected.agent(self._me)
 
     def _without_keys(self) -> CellwardError | None:
         """Why there is nobody any more who could say anything to a server: its keys are not in this TPM, by
@@ -97,35 +147,21 @@ class _Renewing:
             return None
         return tamper.refusal(State.ZEROISED, self.guard.log, f"identity key of {self.device.vehicle}")
 
-    def _agent(self) -> Agent:
-        if self._held is not None and time.monotonic() < self._due:
-            return self._held
-        try:
-            self._renew()
-        except CellwardError as error:
-            if self._held is None:
-                raise
-            self.watch.say(f"certificate not renewed: {error}")
-            self._due = time.monotonic() + RETRY_SECONDS
-        assert self._held is not None  # noqa: S101  `_renew` raised, or set it
-        return self._held
-
-    def _renew(self) -> None:
+    def _renew(self) -> Identity:
         events = measurements(self.device, self.memory.factory_data(), self.code)
-        tpm = self.guard.tpm
-        log = measure(tpm, self.memory.store, events)
-        server = bootstrap.transport(self.attested.server, self.factory.server_ca)
-        with server as transport:
-            controller = Controller(tpm, log, transport, self.factory.device_ca, self.device.vehicle)
-            me = self._certificate(controller)
-        with ExitStack() as new:
-            signer = controller.signer
-            transports = _transports(self.factory, me, new)
-            parts = self.device, self.factory, self.memory, signer, transports, link, self.watch
-            self._held = Agent(*parts, calibrations=self.calibrations, guard=self.guard)
-            self._connections.close()
-            self._connections = new.pop_all()
-        self._due = time.monotonic() + (me.not_after - me.not_before).total_seconds() / 2
+        log = measure(self.guard.tpm, self.memory.store, events)
+        server_ca = self.memory.server_ca(self.factory)
+        with bootstrap.transport(self.attested.server, server_ca) as transport:
+            return self._certificate(self._controller(log, transport))
+
+    def _controller(self, log: Sequence[Event], transport: Transport) -> Controller:
+        return Controller(self.guard.tpm, log, transport, self.factory.device_ca, self.device.vehicle)
+
+    def _connect(self, me: Identity, server_ca: bytes, new: ExitStack) -> Agent:
+        transports = _transports(self.factory, server_ca, me, new)
+        signer = self._controller((), transports[Repository.DIRECTOR]).signer
+        parts = self.device, self.factory, self.memory, signer, transports, link, self.watch
+        return Agent(*parts, calibrations=self.calibrations, guard=self.guard)
 
     def _certificate(self, controller: Controller) -> Identity:
         try:
@@ -161,11 +197,13 @@ def _kept(state: Path, tpm: Tpm) -> dict[str, bytes]:
         return kept(place)
 
 
-def _transports(factory: Factory, me: Identity, stack: ExitStack) -> dict[Repository, Transport]:
+def _transports(
+    factory: Factory, server_ca: bytes, me: Identity, stack: ExitStack
+) -> dict[Repository, Transport]:
     """The map's first server of each repository; one connection where it is the same one."""
     urls = {Repository.DIRECTOR: factory.director_urls[0], Repository.IMAGE: factory.image_urls[0]}
     opened = {
-        url: stack.enter_context(bootstrap.transport(url, factory.server_ca, me.certificate_pem, me.key_pem))
+        url: stack.enter_context(bootstrap.transport(url, server_ca, me.certificate_pem, me.key_pem))
         for url in dict.fromkeys(urls.values())
     }
     return {repository: opened[url] for repository, url in urls.items()}

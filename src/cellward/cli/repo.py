@@ -235,12 +235,15 @@ def factory(
     """
     authorities = bootstrap.authorities(home, _now())
     with bootstrap.registry(home) as held:
-        director_root = bootstrap.director(home, held).roots.data()
+        repositories = bootstrap.repositories(home, held)
+        director_root = repositories.director.roots.data()
+    statement = repositories.server_cas.newest()
     made = Factory(
         server_ca=authorities.server_ca.pem,
+        server_ca_version=statement.version if statement else 0,
         device_ca=authorities.device_ca.pem,
         director_root=director_root,
-        image_root=bootstrap.image_repository(home).roots.data(),
+        image_root=repositories.images.roots.data(),
         firmware_keys=bootstrap.firmware_keys(home),
         director_urls=_https(urls),
         image_urls=_https(urls),

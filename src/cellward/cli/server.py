@@ -10,6 +10,7 @@ import click
 
 from cellward import bootstrap
 from cellward.cli.keyfiles import read_key
+from cellward.cli.serverca import ca
 from cellward.config import Home
 from cellward.core import enrolplan
 from cellward.core.errors import Code, PolicyRefused, Unavailable
@@ -87,6 +88,9 @@ def _now() -> datetime:
 def _shown(address: tuple[str, int]) -> str:
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+server.add_command(ca)
 
 
 @server.command("enrol-token")

@@ -224,6 +224,8 @@ class Code(StrEnum):
     # transport and server
     TLS_CLIENT_CERTIFICATE = "tls.client_certificate"
     TLS_SERVER = "tls.server"
+    SERVER_CA = "tls.server_ca"
+    SERVER_CA_BEHIND = "tls.server_ca_behind"
     SERVER_UNREACHABLE = "server.unreachable"
     SERVER_SLOW = "server.slow"
     SERVER_REFUSED = "server.refused"

@@ -10,7 +10,7 @@ from cellward.core.metadata import Assignment, Factory, Repository
 from cellward.core.slots import Lifecycle, Stage
 from cellward.core.tamper import Alarm, Event, State
 from cellward.core.trust import Order, TrustedRepository
-from cellward.device import clock, health, inventory, report, safety, verify
+from cellward.device import clock, health, inventory, report, safety, servercas, verify
 from cellward.device.calibrate import Calibrations
 from cellward.device.cycle import Connect, Cycle, versions
 from cellward.device.fetch import Fetcher
@@ -98,8 +98,9 @@ class Agent:
             hints = self._report(looked, now)  # 1
             told = self._memory.results()
             now = self._time(now)
+            refused = self._take_server_cas(hints, tally)
             self._follow(looked, hints, now, tally)  # 2 to 9
-            self._said(None, at_the_end=True)
+            self._said(refused, at_the_end=True)
         except CellwardError as error:
             tally.refusals.append(error)
             self._said(error)
@@ -234,6 +235,19 @@ class Agent:
         except CellwardError as error:
             tally.refusals.append(error)
         return looked
+
+    def _take_server_cas(self, hints: Hints, tally: Tally) -> CellwardError | None:
+        """A newer statement on server CAs. A bad one is told, and keeps nobody from his update."""
+        if not servercas.is_newer(self._memory, hints.server_cas):
+            return None
+        try:
+            root = self._rooted(Repository.IMAGE, hints).root.signed
+            taken = servercas.take(self._memory, root, self._fetch.server_cas())
+        except CellwardError as error:
+            tally.refusals.append(error)
+            return error
+        self._watch.say(f"server CAs as of version {taken.version}")
+        return None
 
     # --- 2 to 5: what both repositories order --------------------------------------------------
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import closing
 
+from cellward.core import serverca
 from cellward.core.errors import Code, Refused, TrustRefused, Unavailable
 from cellward.core.metadata import RULES, Repository, Role, Target, file_name
 from cellward.core.release import MAX_RELEASE_SIZE
@@ -13,6 +14,7 @@ from cellward.ports.transport import Transport
 
 # A cut in between costs at most this much of a download again.
 KEEP_EVERY = 512 * 1024
+SERVER_CAS_PATH = "/v1/server-cas"
 
 Progress = Callable[[str, int, int], None]
 
@@ -52,6 +54,9 @@ class Fetcher:
             if error.code is Code.METADATA_MISSING:
                 return None
             raise
+
+    def server_cas(self) -> bytes:
+        return self._read(Repository.DIRECTOR, SERVER_CAS_PATH, serverca.MAX_SIZE)
 
     def _read(self, repository: Repository, path: str, limit: int) -> bytes:
         chunks = self._transports[repository].get(path, limit)

@@ -4,6 +4,7 @@
 
     device.json                     vehicle, modules                        (enrol)
     factory.json                    the factory data                        (enrol)
+    server-cas.json                 the newest statement on server CAs
     identity/…                      key and certificate                     (device.identity)
     measured.json                   the event log of this start             (device.measured)
     trust/REPOSITORY/ROLE.json      trusted metadata, verified again on load
@@ -24,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from cellward.core import strictjson
+from cellward.core import serverca, strictjson
 from cellward.core.errors import Code, FormatRefused, Unavailable
 from cellward.core.health import Observed
 from cellward.core.metadata import (
@@ -37,12 +38,14 @@ from cellward.core.metadata import (
     check_vehicle_id,
     decode_factory,
 )
+from cellward.core.serverca import ServerCas
 from cellward.core.slots import BANKS, Stage
 from cellward.core.strictjson import SHA256_HEX, Fields
 from cellward.core.trust import TrustedRepository, load
 from cellward.ports.store import Store
 
 LIMIT = 1024 * 1024
+SERVER_CAS = "server-cas.json"
 MAX_MODULES = 64
 
 
@@ -142,7 +145,10 @@ class Memory:
         return Device(check_vehicle_id(fields.text("vehicle")), modules, attested)
 
     def set_device(self, device: Device, factory: bytes) -> None:
-        """The factory data first: without device.json nothing is enrolled."""
+        """The factory data first: without device.json nothing is enrolled. With other ones the server CAs
+        are those of the plant again."""
+        if self.store.read("factory.json") != factory:
+            self.store.delete(SERVER_CAS)
         self.store.write("factory.json", factory)
         modules = [
             {"serial": entry.serial, "hardware": entry.hardware, "address": entry.address}
@@ -161,6 +167,27 @@ class Memory:
         if data is None:
             raise Unavailable(Code.STORAGE_MISSING, "factory.json", expected="the factory data", found="none")
         return data
+
+    # --- server CAs --------------------------------------------------------------------------
+
+    def server_cas(self) -> ServerCas | None:
+        """The newest statement that was taken. A bad block must not lock a pack out that could still get in
+        by its factory data; who can write here can write those too."""
+        data = self.store.read(SERVER_CAS)
+        try:
+            return None if data is None else serverca.read(data)
+        except FormatRefused:
+            return None
+
+    def set_server_cas(self, taken: ServerCas) -> None:
+        self.store.write(SERVER_CAS, taken.data)
+
+    def server_ca(self, factory: Factory, data: bytes | None = None) -> bytes:
+        """The CAs, PEM, that a server is taken from: of the newest statement, or of the factory data; always
+        theirs where their `data` are others than those that the statement came after."""
+        other = data is not None and data != self.store.read("factory.json")
+        held = None if other else self.server_cas()
+        return factory.server_ca if held is None else held.pem
 
     # --- trusted metadata --------------------------------------------------------------------
 

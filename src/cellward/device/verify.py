@@ -31,6 +31,7 @@ class Hints:
     director_timestamp: int
     image_root: int
     image_timestamp: int
+    server_cas: int = 0  # there is none, or the server knows of none
 
     def root(self, repository: Repository) -> int:
         return self.director_root if repository is Repository.DIRECTOR else self.image_root
@@ -50,6 +51,7 @@ def decode_hints(data: bytes) -> Hints:
         director.integer("timestamp"),
         image_repository.integer("root"),
         image_repository.integer("timestamp"),
+        fields.integer("server_cas") if "server_cas" in fields else 0,
     )
 
 

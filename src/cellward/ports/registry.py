@@ -199,6 +199,15 @@ class Registry(Protocol):
         """All of them, sorted."""
         ...
 
+    def took_server_cas(self, vehicle_id: str, version: int) -> None:
+        """It asked for this statement on server CAs; forgotten when it enrols again. Of no effect for an
+        unknown vehicle, or after a later version."""
+        ...
+
+    def behind_server_cas(self, version: int) -> tuple[str, ...]:
+        """Vehicles that have not asked for this statement or a later one, sorted."""
+        ...
+
     def assign(self, vehicle_id: str, orders: Sequence[Order]) -> int:
         """Replace what these ECUs were ordered; returns the revision, risen if anything changed.
 

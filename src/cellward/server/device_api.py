@@ -18,6 +18,7 @@ from cellward.ports.registry import Certificate, Registry, Vehicle
 from cellward.ports.store import RangedStore, Store
 from cellward.publish.director import Director
 from cellward.publish.images import ImageRepository
+from cellward.publish.servercas import Statements
 from cellward.rollout import inventory
 from cellward.rollout.measured import PROVEN, Measured
 from cellward.server import artefacts
@@ -43,6 +44,7 @@ class Repositories:
     artefacts: RangedStore
     measured: Measured
     attest: AttestTime
+    server_cas: Statements
 
 
 class DeviceApi:
@@ -57,6 +59,7 @@ class DeviceApi:
         return application(
             Route("/v1/report", self.report, methods=["POST"]),
             Route("/v1/time", self.time, methods=["POST"]),
+            Route("/v1/server-cas", self.server_cas, methods=["GET"]),
             Route("/v1/director/{name}", self.director, methods=["GET"]),
             Route("/v1/image/{name}", self.image, methods=["GET"]),
             Route("/v1/artefacts/{hardware}/{file}", self.artefact, methods=["GET"]),
@@ -70,6 +73,10 @@ class DeviceApi:
         body = await read_body(request, attestedtime.MAX_SIZE)
         data = await self._lane.run(self._attest_time, peer_of(request), body)
         return Response(data, headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+    async def server_cas(self, request: Request) -> Response:
+        data = await self._lane.run(self._server_cas, peer_of(request))
+        return Response(data, headers={"Cache-Control": "no-cache"}, media_type="application/json")
 
     async def director(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -99,7 +106,7 @@ class DeviceApi:
         certificate = self._authenticate(peer)
         return certificate, inventory.known_vehicle(self._it.registry, certificate.vehicle_id)
 
-    def _report(self, peer: Peer, body: bytes) -> dict[str, dict[str, int]]:
+    def _report(self, peer: Peer, body: bytes) -> dict[str, object]:
         certificate, vehicle = self._vehicle(peer)
         now = self._clock()
         manifest = inventory.accept_report(self._it.registry, certificate, vehicle, body, now)
@@ -109,12 +116,25 @@ class DeviceApi:
                 logger.warning("module %s is not what it says [%s]: %s", serial, verdict.code, said)
         issue = self._it.director.current(vehicle, now)
         root = self._it.director.roots.newest().signed.version
-        return {"director": {"root": root, "timestamp": issue.version}, "image": self._image_versions(now)}
+        newest = self._it.server_cas.newest()
+        return {
+            "director": {"root": root, "timestamp": issue.version},
+            "image": self._image_versions(now),
+            **({"server_cas": newest.version} if newest else {}),
+        }
 
     def _attest_time(self, peer: Peer, body: bytes) -> bytes:
         self._authenticate(peer)
         nonce = attestedtime.decode_request(body)
         return self._it.attest(nonce, self._clock())
+
+    def _server_cas(self, peer: Peer) -> bytes:
+        certificate = self._authenticate(peer)
+        newest = self._it.server_cas.newest()
+        if newest is None:
+            raise not_found("statement on server CAs")
+        self._it.registry.took_server_cas(certificate.vehicle_id, newest.version)
+        return newest.data
 
     def _director_file(self, peer: Peer, name: str) -> bytes | None:
         _, vehicle = self._vehicle(peer)

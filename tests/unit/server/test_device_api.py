@@ -11,6 +11,7 @@ from cellward.core.attestedtime import attestation, encode_request, verify
 from cellward.core.errors import Code
 from cellward.core.metadata import Target, parse_timestamp
 from cellward.ports.registry import Attestation, Certificate, Token
+from cellward.publish.servercas import Statements
 from cellward.rollout.measured import Measured
 from cellward.rollout.orders import order
 from cellward.server.device_api import DeviceApi, Repositories
@@ -43,6 +44,7 @@ class World:
             self.maker.artefacts,
             Measured(lambda serial: None, MemoryStore(), lambda installed: None),
             lambda nonce, at: sign_document(attestation(nonce, at), self.time).encode(),
+            Statements(MemoryStore(), self.maker.images.roots, self.maker.keys),
         )
         self.client = Client(DeviceApi(repositories, self.lane, self.clock).app(), PEER)
 

@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 from cellward.core.errors import Code, FormatRefused, Unavailable
 
 APPLICATION_ID = 0x43454C57  # "CELW"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 BUSY_SECONDS = 5.0
 
 Row = tuple[object, ...]

@@ -70,8 +70,8 @@ class SqliteRegistry(AttestedVehicles):
                     Code.ENROL_TOKEN, "enrolment token", expected="one that is not used yet", found="another"
                 )
             db.execute(
-                "INSERT INTO vehicle VALUES (?, ?, 1) "
-                "ON CONFLICT DO UPDATE SET enrolled = excluded.enrolled, revision = revision + 1",
+                "INSERT INTO vehicle (vehicle_id, enrolled, revision) VALUES (?, ?, 1) ON CONFLICT DO UPDATE "
+                "SET enrolled = excluded.enrolled, revision = revision + 1, server_cas = 0",
                 (vehicle_id, seconds(enrolled)),
             )
             _replace_ecus(db, vehicle_id, ecus)
@@ -111,6 +111,17 @@ class SqliteRegistry(AttestedVehicles):
             Ecu(typed(str, ecu), typed(str, hardware)) for _, _, ecu, hardware in rows if ecu is not None
         )
         return Vehicle(vehicle_id, time(rows[0][0]), typed(int, rows[0][1]), ecus)
+
+    def took_server_cas(self, vehicle_id: str, version: int) -> None:
+        with self._writing(durable=False) as db:
+            db.execute(
+                "UPDATE vehicle SET server_cas = ? WHERE vehicle_id = ? AND server_cas < ?",
+                (version, vehicle_id, version),
+            )
+
+    def behind_server_cas(self, version: int) -> tuple[str, ...]:
+        query = "SELECT vehicle_id FROM vehicle WHERE server_cas < ? ORDER BY vehicle_id"
+        return tuple(self._all(lambda row: typed(str, row[0]), query, version))
 
     def vehicle_ids(self) -> Iterator[str]:
         return iter(

@@ -29,7 +29,8 @@ class Factory:
     `firmware_keys`: whose images the modules boot; `director_urls`, `image_urls`, `enrol_urls`: https;
     `release_keys`: where there are some, only what they have released is installed;
     `time_keys`: where there are some, only what one of them attests is the time;
-    `calibration_keys`: whose calibrations are applied; without any, none is.
+    `calibration_keys`: whose calibrations are applied; without any, none is;
+    `server_ca_version`: no statement on server CAs before this one counts (core.serverca).
     """
 
     server_ca: bytes
@@ -43,6 +44,7 @@ class Factory:
     release_keys: tuple[PublicKey, ...] = ()
     time_keys: tuple[PublicKey, ...] = ()
     calibration_keys: tuple[PublicKey, ...] = ()
+    server_ca_version: int = 0
 
     @property
     def optional_keys(self) -> dict[str, tuple[PublicKey, ...]]:
@@ -73,6 +75,8 @@ def encode_factory(factory: Factory) -> bytes:
     }
     if factory.enrol_urls:
         tree["enrolment"] = list(factory.enrol_urls)
+    if factory.server_ca_version:
+        tree["server_ca_version"] = factory.server_ca_version
     for name, keys in factory.optional_keys.items():
         if keys:
             tree[name] = [key.pem().decode("ascii") for key in keys]
@@ -100,6 +104,7 @@ def decode_factory(data: bytes) -> Factory:
         director_urls=director_urls,
         image_urls=image_urls,
         enrol_urls=fields.texts("enrolment", _URL, MAX_URLS) if "enrolment" in fields else (),
+        server_ca_version=fields.integer("server_ca_version", 1) if "server_ca_version" in fields else 0,
         **{name: _keys(fields, name) for name in OPTIONAL_KEYS if name in fields},
     )
     fields.finish()
