@@ -4,9 +4,9 @@ goes on. The agent is real, the server is the test's."""
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from cellward.core import envelope, serverca
 from cellward.core.errors import Code, FormatRefused, TrustRefused
@@ -17,31 +17,10 @@ from cellward.device.fetch import SERVER_CAS_PATH
 from cellward.device.memory import SERVER_CAS
 from tests.fakes.tls import Authority
 from tests.support.pack import Pack
+from tests.support.serverca import NEW, OLD, QUORUM, of, signed, stated
 from tests.support.uptane import IMAGE_OWNER, Owner, holder
 
-OLD, NEW = Authority("old server ca"), Authority("new server ca")
-QUORUM = ("root-1", "root-3")
 STRANGERS = IMAGE_OWNER.rekeyed(root=("strange-1", "strange-2", "strange-3"))
-
-
-def stated(version: int, *authorities: Authority, by: tuple[str, ...] = QUORUM, kind: str = "") -> bytes:
-    return _stated(version, tuple(each.pem.decode() for each in authorities), by, kind or serverca.KIND)
-
-
-@cache  # a signature is never twice the same
-def _stated(version: int, pems: tuple[str, ...], by: tuple[str, ...], kind: str) -> bytes:
-    return signed(envelope.make(kind, {"version": version, "cas": list(pems)}), by)
-
-
-def signed(made: envelope.Envelope, by: tuple[str, ...] = QUORUM) -> bytes:
-    for name in by:
-        key = holder(name)
-        made = made.signed_by(key.public_key, key.sign(key.public_key.to_sign(made.pae)))
-    return made.encode()
-
-
-def of(*pems: str) -> bytes:
-    return signed(envelope.make(serverca.KIND, {"version": 3, "cas": list(pems)}))
 
 
 class Rotated(Pack):
@@ -110,6 +89,14 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], Code]] = {
     "no certificate": (lambda: of("-----BEGIN CERTIFICATE-----"), Code.SERVER_CA),
     "two in one": (lambda: of((OLD.pem + NEW.pem).decode()), Code.SERVER_CA),
     "something around it": (lambda: of("see here\n" + NEW.pem.decode()), Code.SERVER_CA),
+    "a CA of another CA": (
+        lambda: of(OLD._build("sub", NEW.key.public_key(), ca=True).public_bytes(Encoding.PEM).decode()),
+        Code.SERVER_CA,
+    ),
+    "a word more": (
+        lambda: signed(envelope.make(serverca.KIND, {"version": 3, "cas": [NEW.pem.decode()], "also": 1})),
+        Code.METADATA_FORMAT,
+    ),
     "none": (of, Code.METADATA_FORMAT),
     "one twice": (lambda: of(NEW.pem.decode(), NEW.pem.decode()), Code.METADATA_FORMAT),
     "too many": (lambda: stated(3, *(Authority(f"ca {n}") for n in range(5))), Code.METADATA_FORMAT),

@@ -87,6 +87,21 @@ def test_unknown_names_are_none(registry: Registry) -> None:
     assert list(registry.vehicle_ids()) == []
 
 
+def test_who_has_not_heard_of_a_statement_on_server_cas(registry: Registry) -> None:
+    for number, vehicle in enumerate(("v1", "v2")):
+        certificate = Certificate(str(number), vehicle, a_key(), NOW)
+        registry.enrol(a_token(registry, vehicle), certificate, (), NOW)
+    registry.took_server_cas("v2", 3)
+    registry.took_server_cas("v2", 2)
+    registry.took_server_cas("v9", 3)
+    assert registry.behind_server_cas(3) == ("v1",)
+    assert registry.behind_server_cas(4) == ("v1", "v2")
+    again = Token(b"a" * 32, "v2", NOW + timedelta(hours=1))
+    registry.add_token(again)
+    registry.enrol(again.digest, Certificate("9", "v2", a_key(), NOW), (), NOW)
+    assert registry.behind_server_cas(1) == ("v1", "v2")  # other factory data, perhaps
+
+
 def test_token_is_kept_until_used(registry: Registry) -> None:
     digest = a_token(registry, "v1")
     assert registry.token(digest) == Token(digest, "v1", NOW + timedelta(hours=1))

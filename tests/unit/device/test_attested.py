@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Generator, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from cellward import bootstrap
 from cellward.cli import devicesession
 from cellward.cli.devicesession import RETRY_SECONDS, _Renewing
+from cellward.core import serverca
 from cellward.core.errors import CellwardError, Code, Refused, TrustRefused, Unavailable
 from cellward.core.tpm.keys import identity_key
 from cellward.device.attested import Controller
@@ -23,6 +24,7 @@ from tests.fakes.store import MemoryStore
 from tests.fakes.tls import Authority
 from tests.support.maker import APP, LOADER
 from tests.support.pack import Pack
+from tests.support.serverca import NEW, OLD, stated
 
 
 class Wire:
@@ -129,7 +131,13 @@ class Running:
         monkeypatch.setattr(
             devicesession, "measurements", lambda device, factory, code: list(world.pack.events)
         )
-        monkeypatch.setattr(bootstrap, "transport", lambda *_: nullcontext(wire))
+        self.pinned = list[bytes]()
+
+        def transport(url: str, server_ca: bytes, *_: bytes) -> AbstractContextManager[Wire]:
+            self.pinned.append(server_ca)
+            return nullcontext(wire)
+
+        monkeypatch.setattr(bootstrap, "transport", transport)
         factory = replace(Pack().factory, device_ca=world.ca.pem)
         memory = Memory(MemoryStore())
         area = world.pack.tpm.key(KeyName.IDENTITY)
@@ -140,6 +148,7 @@ class Running:
         assert device.attested is not None
         world.pack.tpm.start()  # type: ignore[attr-defined]  # `measure` measures itself
         watch = Watch(self.said.append)
+        self.memory = memory
         self.guard = Guard(world.pack.tpm, memory.store)
         self.it = _Renewing(device, device.attested, factory, memory, self.guard, watch, bytes(32))
 
@@ -208,3 +217,26 @@ def test_no_other_refusal_asks_for_recovery(running: Running, why: str) -> None:
     assert "not renewed" in running.said[0]
     assert running.renewals() == 2
     assert len(running.world.registry.certificates("PACK-1")) == 2
+
+
+# --- server CAs
+
+
+def test_other_server_cas_take_effect_with_the_next_cycle(running: Running) -> None:
+    first = running.it.agent()
+    assert running.it.agent() is first
+    assert set(running.pinned) == {running.it.factory.server_ca}
+    taken = serverca.read(stated(1, OLD, NEW))
+    running.memory.set_server_cas(taken)
+    running.pinned.clear()
+    renewals = running.renewals()
+    second = running.it.agent()
+    assert second is not first
+    assert running.it.agent() is second
+    assert set(running.pinned) == {taken.pem}
+    assert running.renewals() == renewals  # the certificate is as good as before
+    running.seconds = 24 * 3600.0
+    running.pinned.clear()
+    running.it.agent()
+    assert running.renewals() == renewals + 1
+    assert set(running.pinned) == {taken.pem}

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from cellward.core.attestedtime import attestation, encode_request, verify
-from cellward.core.errors import Code
+from cellward.core.errors import Code, FormatRefused, TrustRefused
 from cellward.core.metadata import Target, parse_timestamp
+from cellward.core.serverca import verify as verify_cas
 from cellward.ports.registry import Attestation, Certificate, Token
 from cellward.publish.servercas import Statements
 from cellward.rollout.measured import Measured
@@ -19,8 +20,10 @@ from cellward.server.lane import Lane
 from cellward.server.requests import Peer
 from cellward.sign.documents import sign_document
 from tests.fakes.store import MemoryStore
+from tests.fakes.tls import Authority
 from tests.support.asgi import Client
-from tests.support.maker import APP, LOADER, NOW, Hand, Maker, enrol, gate, manifest, signed_image
+from tests.support.maker import APP, LOADER, NOW, Hand, Keys, Maker, enrol, gate, manifest, signed_image
+from tests.support.serverca import NEW, OLD
 
 PEER = Peer("5e", "PACK-1")
 
@@ -36,6 +39,7 @@ class World:
         enrol(self.maker.registry, "PACK-2", ecus=(), serial="6f")
         self.target = self.maker.publish(signed_image(self.maker.keys))[0]
         self.lane = Lane()
+        self.statements = MemoryStore()
         repositories = Repositories(
             self.maker.registry,
             self.maker.director,
@@ -44,7 +48,7 @@ class World:
             self.maker.artefacts,
             Measured(lambda serial: None, MemoryStore(), lambda installed: None),
             lambda nonce, at: sign_document(attestation(nonce, at), self.time).encode(),
-            Statements(MemoryStore(), self.maker.images.roots, self.maker.keys),
+            Statements(self.statements, self.maker.images.roots, self.maker.keys),
         )
         self.client = Client(DeviceApi(repositories, self.lane, self.clock).app(), PEER)
 
@@ -309,3 +313,43 @@ def test_a_problem_has_the_documented_members(world: World) -> None:
     problem = world.client.get("/v1/image/9.root.json").json()
     assert set(problem) == {"status", "title", "code", "subject", "expected", "found", "advice"}
     assert json.dumps(problem)
+
+
+# --- server CAs
+
+
+def test_the_newest_statement_is_promised_and_given_and_noted(world: World) -> None:
+    path, registry = "/v1/server-cas", world.maker.registry
+    assert world.client.get(path).status_code == 404
+    statements = Statements(world.statements, world.maker.images.roots, world.maker.keys)  # another process
+    statements.state([OLD.pem])
+    newest = statements.state([OLD.pem, NEW.pem])
+    assert world.client.post("/v1/report", manifest(world.hand)).json()["server_cas"] == 2
+    assert registry.behind_server_cas(2) == ("PACK-1", "PACK-2")
+    got = world.client.get(path)
+    assert (got.status_code, got.content, got.headers["cache-control"]) == (200, newest.data, "no-cache")
+    assert registry.behind_server_cas(2) == ("PACK-2",)
+    root = world.maker.images.roots.newest().signed
+    assert verify_cas(got.content, root).certificates == (OLD.pem, NEW.pem)
+    registry.revoke("PACK-1")
+    assert world.client.get(path).status_code == 403
+
+
+def test_what_is_accepted_without_a_break(world: World) -> None:
+    statements = Statements(world.statements, world.maker.images.roots, world.maker.keys)
+    assert statements.accepted_since(OLD.pem) is None
+    for cas in ([OLD.pem, NEW.pem], [OLD.pem], [OLD.pem, NEW.pem], [NEW.pem, OLD.pem]):
+        statements.state(cas)
+    assert (statements.accepted_since(OLD.pem), statements.accepted_since(NEW.pem)) == (1, 3)
+    assert statements.accepted_since(Authority("third").pem) is None
+
+
+def test_no_statement_is_made_that_packs_would_refuse(world: World) -> None:
+    statements = Statements(world.statements, world.maker.images.roots, world.maker.keys)
+    held = statements.state([OLD.pem])
+    with pytest.raises(FormatRefused):
+        statements.state([])
+    with pytest.raises(TrustRefused) as refused:
+        Statements(world.statements, world.maker.images.roots, Keys()).state([NEW.pem])  # another root key
+    assert refused.value.code is Code.DOCUMENT_SIGNATURE
+    assert (statements.newest(), list(world.statements.names())) == (held, ["1.json"])
