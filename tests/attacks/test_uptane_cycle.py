@@ -26,9 +26,9 @@ from cellward.core.metadata import (
     file_name,
     make_director_targets,
     make_snapshot,
-    make_targets,
     make_timestamp,
     parse_root,
+    tuf_key,
 )
 from tests.support.uptane import (
     APP,
@@ -372,28 +372,22 @@ COMPROMISE = [
 
 
 def delegating(metadata: Metadata[Targets]) -> Metadata[Targets]:
-    key = holder("supplier").public_key.fingerprint
-    role = DelegatedRole("supplier", [key], 1, terminating=False, paths=["*"])
-    metadata.signed.delegations = Delegations({}, {"supplier": role})
+    key = tuf_key(holder("supplier").public_key)
+    role = DelegatedRole("supplier", [key.keyid], 1, terminating=False, paths=["*/*"])
+    metadata.signed.delegations = Delegations({key.keyid: key}, {"supplier": role})
     return metadata
 
 
-def delegated(repository: Repository) -> World:
-    if repository is DIRECTOR:
-        metadata = make_director_targets(
-            version=NEXT, expires=EXPIRES, vehicle_id=VEHICLE, assignments=[order(NEW)]
-        )
-    else:
-        metadata = make_targets(version=NEXT, expires=EXPIRES, targets=PUBLISHED)
-    owner = OWNERS[repository]
-    targets = sign(delegating(metadata), *owner.holders(Role.TARGETS))
-    return served((repository, release(owner, targets, NEXT)))
+def delegated() -> World:
+    metadata = make_director_targets(
+        version=NEXT, expires=EXPIRES, vehicle_id=VEHICLE, assignments=[order(NEW)]
+    )
+    targets = sign(delegating(metadata), *DIRECTOR_OWNER.holders(Role.TARGETS))
+    return served((DIRECTOR, release(DIRECTOR_OWNER, targets, NEXT)))
 
 
-DELEGATION = [
-    Attack(f"{repository} delegates", "D6 G7", Code.TARGET_DELEGATION, partial(delegated, repository))
-    for repository in Repository
-]
+# What a delegated role of the Image repository can do: test_uptane_delegations.py.
+DELEGATION = [Attack("director delegates", "D6 G7", Code.TARGET_DELEGATION, delegated)]
 
 
 # --- keys and thresholds ----------------------------------------------------------------------------

@@ -5,21 +5,19 @@ docs/formats/uptane.md is the normative text. What is *trusted* is decided in co
 
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
+from cellward.core.metadata.dialect import HASHES, TUF, UPTANE, Tuf, Uptane
 from cellward.core.metadata.factory import Factory, decode_factory, encode_factory
 from cellward.core.metadata.files import (
     RoleKeys,
     attach,
     digest_to_sign,
     encode,
+    fingerprint,
     make_director_targets,
     make_root,
     make_snapshot,
     make_targets,
     make_timestamp,
-    parse_root,
-    parse_snapshot,
-    parse_targets,
-    parse_timestamp,
     public_key,
     role_keys,
     signed_bytes,
@@ -35,7 +33,9 @@ from cellward.core.metadata.manifest import (
     encode_manifest,
     verify_manifest,
 )
+from cellward.core.metadata.parse import PARSE, parse_root, parse_snapshot, parse_targets, parse_timestamp
 from cellward.core.metadata.roles import (
+    DELEGATED_NAME,
     MAX_FACTORY_SIZE,
     MAX_MANIFEST_SIZE,
     RULES,
@@ -61,9 +61,14 @@ from cellward.core.metadata.target import (
 )
 
 __all__ = [
+    "DELEGATED_NAME",
+    "HASHES",
     "MAX_FACTORY_SIZE",
     "MAX_MANIFEST_SIZE",
+    "PARSE",
     "RULES",
+    "TUF",
+    "UPTANE",
     "Assignment",
     "Ecu",
     "EcuReport",
@@ -82,6 +87,8 @@ __all__ = [
     "Target",
     "Targets",
     "Timestamp",
+    "Tuf",
+    "Uptane",
     "assignment_of",
     "assignments_of",
     "attach",
@@ -95,6 +102,7 @@ __all__ = [
     "encode_manifest",
     "expiry",
     "file_name",
+    "fingerprint",
     "make_director_targets",
     "make_root",
     "make_snapshot",

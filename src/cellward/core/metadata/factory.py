@@ -9,7 +9,7 @@ from cryptography import x509
 from cellward.core import strictjson
 from cellward.core.errors import Code, FormatRefused
 from cellward.core.keys import ROM_ALGORITHMS, PublicKey
-from cellward.core.metadata.files import parse_root
+from cellward.core.metadata.parse import parse_root
 from cellward.core.metadata.roles import MAX_FACTORY_SIZE, Repository
 from cellward.core.strictjson import Fields, refuse
 

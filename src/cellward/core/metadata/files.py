@@ -1,45 +1,36 @@
-"""The four metadata files: strict parse, builders, and signatures made elsewhere.
+"""The four metadata files: builders, and signatures made elsewhere.
 
 Formats come from python-tuf's `tuf.api.metadata`. The core holds no key: `digest_to_sign()` is
 given to a `ports.signer.Signer`, and `attach()` takes what it returned.
 """
 
 import hashlib
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from securesystemslib.signer import Key, Signature, SSlibKey
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, T, Targets, Timestamp
 from tuf.api.metadata import Role as TufRole
 
-from cellward.core import strictjson
 from cellward.core.errors import Code, FormatRefused
 from cellward.core.keys import Algorithm, PublicKey
+from cellward.core.metadata.dialect import KEY_SCHEME, KEY_TYPE
 from cellward.core.metadata.roles import RULES, Role
 from cellward.core.metadata.target import (
-    MAX_LENGTH,
     Assignment,
     Target,
     assignment_file,
-    check_target_name,
     check_vehicle_id,
     target_file,
 )
-from cellward.core.strictjson import Fields, refuse
+from cellward.core.strictjson import refuse
 
-KEY_TYPE = "ecdsa"
-KEY_SCHEME = "ecdsa-sha2-nistp256"
-MAX_SIGNATURES = 64
-MAX_KEYS = 64
-MAX_FILES = 4096
-_SPEC_VERSION = re.compile(r"1\.[0-9]{1,4}(?:\.[0-9]{1,4})?", re.ASCII)
-_KEY_ID = re.compile(r"[!-~]{1,128}", re.ASCII)
-_SIGNATURE = re.compile(r"(?:[0-9a-f]{2}){8,72}", re.ASCII)
-_META_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.json", re.ASCII)
-
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 # --- keys and signatures -------------------------------------------------------------------------
 
@@ -71,6 +62,20 @@ def tuf_key(key: PublicKey) -> Key:
 def public_key(key: Key) -> PublicKey:
     """The key in a parsed root. Raises FormatRefused (key.format)."""
     return PublicKey.from_pem(cast("str", key.keyval["public"]).encode())
+
+
+def fingerprint(key: Key) -> str:
+    """Which key it is, whatever its id says. Only for a key that has verified something."""
+    public = cast("str", key.keyval["public"])
+    if key.keytype == "ed25519":
+        loaded: PublicKeyTypes = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
+    else:
+        loaded = serialization.load_pem_public_key(public.encode())
+    try:
+        return PublicKey.from_cryptography(loaded).fingerprint
+    except FormatRefused:  # RSA of another size: none of Cellward's algorithms, but a key of TUF's
+        form = serialization.PublicFormat.SubjectPublicKeyInfo
+        return hashlib.sha256(loaded.public_bytes(serialization.Encoding.DER, form)).hexdigest()
 
 
 def role_keys(root: Root, role: Role) -> RoleKeys:
@@ -168,129 +173,3 @@ def _utc(time: datetime) -> datetime:
     if time.tzinfo is None:
         raise ValueError("a time without a zone")  # a bug of the caller, not of any input
     return time.astimezone(UTC)
-
-
-# --- strict parse --------------------------------------------------------------------------------
-
-
-def parse_root(data: bytes) -> Metadata[Root]:
-    """Raises FormatRefused (metadata.format, metadata.too_large), as the other three do."""
-    return Metadata[Root].from_dict(_checked(data, Role.ROOT, _check_root))
-
-
-def parse_timestamp(data: bytes) -> Metadata[Timestamp]:
-    return Metadata[Timestamp].from_dict(_checked(data, Role.TIMESTAMP, _check_timestamp))
-
-
-def parse_snapshot(data: bytes) -> Metadata[Snapshot]:
-    return Metadata[Snapshot].from_dict(_checked(data, Role.SNAPSHOT, _check_snapshot))
-
-
-def parse_targets(data: bytes) -> Metadata[Targets]:
-    """`custom` fields are checked where they are used: `target_of`, `assignment_of`."""
-    tree = _checked(data, Role.TARGETS, _check_targets)
-    try:
-        return Metadata[Targets].from_dict(tree)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        # Only `delegations` are left to python-tuf's own checks; core/trust refuses them all.
-        raise FormatRefused(
-            Code.METADATA_FORMAT,
-            "targets metadata",
-            expected="delegations in form",
-            found=repr(str(error)[:80]),
-        ) from error
-
-
-def _checked(data: bytes, role: Role, check: Callable[[Fields], None]) -> dict[str, Any]:
-    """The JSON tree, of which every type that python-tuf relies on has been checked."""
-    what = f"{role} metadata"
-    tree = strictjson.decode(data, what, RULES[role].limit)
-    envelope = Fields(tree, what)
-    _check_signatures(envelope)
-    signed = envelope.fields("signed")
-    if signed.text("_type") != role:
-        refuse(what, f"the type {role}", repr(signed.text("_type")[:40]))
-    signed.integer("version", 1)
-    signed.text("spec_version", _SPEC_VERSION)
-    signed.time("expires")
-    check(signed)
-    envelope.finish()
-    return cast("dict[str, Any]", tree)
-
-
-def _check_signatures(envelope: Fields) -> None:
-    key_ids = set()
-    entries = envelope.items("signatures", MAX_SIGNATURES)
-    for entry in entries:
-        signature = Fields(entry, f"{envelope.what} signature")
-        key_ids.add(signature.text("keyid", _KEY_ID))
-        signature.text("sig", _SIGNATURE)
-        signature.finish()
-    if len(key_ids) != len(entries):
-        refuse(envelope.what, "one signature of each key", "two of one key")
-
-
-def _check_root(signed: Fields) -> None:
-    if signed.value("consistent_snapshot") is not True:
-        refuse(signed.what, "consistent snapshots", repr(signed.value("consistent_snapshot"))[:40])
-    keys = signed.fields("keys")
-    if len(keys.names()) > MAX_KEYS:
-        refuse(signed.what, f"at most {MAX_KEYS} keys", f"{len(keys.names())}")
-    for key_id in keys.names():
-        _check_key(keys.fields(key_id))
-    roles = signed.fields("roles")
-    for role in Role:
-        entry = roles.fields(role)
-        key_ids = entry.texts("keyids", _KEY_ID, MAX_KEYS)
-        entry.integer("threshold", 1, len(key_ids))
-        if any(key_id not in keys for key_id in key_ids):
-            refuse(entry.what, "the key of each key id", "a key id without a key")
-    roles.finish()
-
-
-def _check_key(key: Fields) -> None:
-    # One algorithm, so that no metadata can choose a weaker one (POUF).
-    for name, value in (("keytype", KEY_TYPE), ("scheme", KEY_SCHEME)):
-        if key.text(name) != value:
-            refuse(key.what, f"{name} {value}", repr(key.text(name)[:40]))
-    pem = key.fields("keyval").text("public")
-    try:
-        PublicKey.from_pem(pem.encode()).require([Algorithm.P256], key.what)
-    except FormatRefused as error:
-        raise FormatRefused(
-            Code.METADATA_FORMAT, key.what, expected="an ECDSA P-256 key in PEM", found=error.found
-        ) from error
-
-
-def _check_timestamp(signed: Fields) -> None:
-    meta = signed.fields("meta")
-    _check_meta_file(meta.fields("snapshot.json"), hashed=True)
-    meta.finish()  # python-tuf drops further entries, and with them the signature
-
-
-def _check_snapshot(signed: Fields) -> None:
-    meta = signed.fields("meta")
-    if len(meta.names()) > MAX_FILES:
-        refuse(signed.what, f"at most {MAX_FILES} files", f"{len(meta.names())}")
-    for name in meta.names():
-        if not _META_NAME.fullmatch(name):
-            refuse(signed.what, "names of metadata files", repr(name[:80]))
-        _check_meta_file(meta.fields(name), hashed=False)
-
-
-def _check_meta_file(entry: Fields, *, hashed: bool) -> None:
-    """A12: the timestamp names a hash; in a snapshot it is optional."""
-    entry.integer("version", 1)
-    if "length" in entry:
-        entry.integer("length", 1)
-    if hashed or "hashes" in entry:
-        entry.sha256("hashes")
-
-
-def _check_targets(signed: Fields) -> None:
-    targets = signed.fields("targets")
-    for name in targets.names():
-        check_target_name(name)
-        entry = targets.fields(name)
-        entry.integer("length", 1, MAX_LENGTH)
-        entry.sha256("hashes")

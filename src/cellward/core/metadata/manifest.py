@@ -17,7 +17,7 @@ from securesystemslib.formats import encode_canonical
 from cellward.core import strictjson
 from cellward.core.errors import Code, TrustRefused
 from cellward.core.keys import PublicKey
-from cellward.core.metadata.files import KEY_SCHEME
+from cellward.core.metadata.dialect import KEY_SCHEME
 from cellward.core.metadata.roles import MAX_MANIFEST_SIZE
 from cellward.core.metadata.target import (
     ECU_ID,

@@ -57,6 +57,7 @@ RULES: dict[Role, RoleRule] = {
 MAX_MANIFEST_SIZE = KIB * KIB
 MAX_FACTORY_SIZE = KIB * KIB
 
+DELEGATED_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}", re.ASCII)
 _FILE_NAME = re.compile(r"(?:([1-9][0-9]{0,15})\.(root|snapshot|targets)|(timestamp))\.json", re.ASCII)
 
 

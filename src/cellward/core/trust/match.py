@@ -1,6 +1,7 @@
 """Director and Image repository must agree: Uptane 2.1.0 section 5.4.4.2 step 10, and the download.
 
-10.1    The Image repository lists an image with exactly the Director's file name.
+10.1    The Image repository lists an image with exactly the Director's file name, for the ECU's hardware;
+        perhaps in a delegated role (5.4.4.7).
 10.2.1  Length and hashes are the same.
 10.2.2  The fields that SHALL match are the same: hardware ids, stage, version, release counter.
 10.2.3  The release counter is not below the previous one: what the ECU has installed (G10), and what
@@ -14,11 +15,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tuf.api.metadata import Targets
+from tuf.api.metadata import TargetFile
 
 from cellward.core.errors import Code, TrustRefused
 from cellward.core.metadata import Assignment, Target, target_of
-from cellward.core.trust.state import TrustedRepository
+from cellward.core.trust.delegations import Wanted, search_below
+from cellward.core.trust.state import TrustedRepository, hashes
 from cellward.core.trust.targets import current_targets
 
 
@@ -32,6 +34,20 @@ class Order:
     wrapped_key: bytes = field(default=b"", repr=False)
 
 
+def wanted(assignments: Iterable[Assignment], image: TrustedRepository, now: datetime) -> Wanted | None:
+    """The next file of a delegated role that `match` will need, for `update_delegated`; None: it has all.
+
+    Raises as `search`.
+    """
+    top = current_targets(image, now)
+    for assignment in assignments:
+        for hardware in _hardware(assignment):
+            found = search_below(top, image, assignment.target.name, now, hardware)
+            if isinstance(found, Wanted):
+                return found
+    return None
+
+
 def match(
     assignments: Iterable[Assignment],
     image: TrustedRepository,
@@ -41,23 +57,39 @@ def match(
     """One Order for each ECU that the Director names (`check_director_targets`), if all of them match.
 
     `installed`: ECU id to the release counter that it runs, for every ECU that has one.
-    Raises FormatRefused; TrustRefused (as `current_targets`; target.missing, target.mismatch,
-    target.counter).
+    Raises FormatRefused; TrustRefused (as `search`; target.missing, target.mismatch, target.counter).
     """
     orders = []
-    published = current_targets(image, now)
+    top = current_targets(image, now)
     for assignment in assignments:
-        target = _check_same(assignment.target, _image_target(published, assignment.target.name))
+        name = assignment.target.name
+        targets = {
+            hardware: _check_same(
+                assignment.target, _image_target(search_below(top, image, name, now, hardware), image, name)
+            )
+            for hardware in _hardware(assignment)
+        }
         wrapped = dict(assignment.wrapped_keys)
         for ecu in assignment.ecu_identifiers:
-            order = Order(ecu.ecu_id, target, wrapped.get(ecu.ecu_id, b""))
+            order = Order(ecu.ecu_id, targets[ecu.hardware_id], wrapped.get(ecu.ecu_id, b""))
             orders.append(_check_counter(order, installed.get(ecu.ecu_id, 0)))
     return tuple(orders)
 
 
-def _image_target(published: Targets, name: str) -> Target:
-    file = published.targets.get(name)
-    if file is None:  # 10.1
+def _hardware(assignment: Assignment) -> list[str]:
+    """Delegations may be for some hardware only, so each is asked for."""
+    return sorted({ecu.hardware_id for ecu in assignment.ecu_identifiers})
+
+
+def _image_target(found: TargetFile | Wanted | None, image: TrustedRepository, name: str) -> Target:
+    if isinstance(found, Wanted):
+        raise TrustRefused(
+            Code.METADATA_MISSING,
+            image.subject(found.role),
+            expected=f"version {found.version}, which target {name} is delegated to",
+            found="none",
+        )
+    if found is None:  # 10.1
         raise TrustRefused(
             Code.TARGET_MISSING,
             f"target {name}",
@@ -65,7 +97,7 @@ def _image_target(published: Targets, name: str) -> Target:
             found="none",
             advice="the Director orders what the maker has not published",
         )
-    return target_of(file)
+    return target_of(found)
 
 
 _MUST_MATCH = (
@@ -108,6 +140,18 @@ def verify_download(target: Target, data: bytes) -> bytes:
     Raises TrustRefused (target.length, target.hash).
     """
     verify_digest(target, len(data), hashlib.sha256(data).hexdigest())
+    return data
+
+
+def verify_file(file: TargetFile, data: bytes) -> bytes:
+    """The same for a target as plain TUF lists it: every hash that is known here, of which there is one."""
+    subject = f"target {file.path[:80]!r}"
+    if len(data) != file.length:
+        raise TrustRefused(
+            Code.TARGET_LENGTH, subject, expected=f"{file.length} bytes", found=f"{len(data)} bytes"
+        )
+    if (found := hashes(data, file.hashes)) != {name: file.hashes[name] for name in found} or not found:
+        raise TrustRefused(Code.TARGET_HASH, subject, expected=f"{file.hashes}"[:400], found=f"{found}")
     return data
 
 

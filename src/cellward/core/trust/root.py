@@ -19,9 +19,8 @@ from datetime import datetime
 from tuf.api.metadata import Root
 
 from cellward.core.errors import Code, TrustRefused
-from cellward.core.metadata import Role, parse_root
+from cellward.core.metadata import PARSE, Role, parse_root
 from cellward.core.trust.state import (
-    PARSE,
     Trusted,
     TrustedRepository,
     check_expiry,
@@ -39,10 +38,10 @@ def update_root(state: TrustedRepository, data: bytes) -> TrustedRepository:
     Raises FormatRefused; TrustRefused (metadata.signature, metadata.version).
     """
     subject = state.subject(Role.ROOT)
-    metadata = parse_root(data)  # 2.2: bounded
+    metadata = parse_root(data, state.dialect)  # 2.2: bounded
     current, new = state.root.signed, metadata.signed
-    verify_threshold(current, metadata, subject)  # 2.3 (1)
-    verify_threshold(new, metadata, subject)  # 2.3 (2)
+    verify_threshold(current, Role.ROOT, metadata, subject)  # 2.3 (1)
+    verify_threshold(new, Role.ROOT, metadata, subject)  # 2.3 (2)
     if new.version != current.version + 1:  # 2.4
         raise TrustRefused(
             Code.METADATA_VERSION,
@@ -67,7 +66,7 @@ def _without_rotated(state: TrustedRepository, old: Root) -> TrustedRepository:
     if _rotated(state, old, Role.TIMESTAMP) or _rotated(state, old, Role.SNAPSHOT):
         state = replace(state, timestamp=None, snapshot=None)
     if _rotated(state, old, Role.TARGETS):
-        state = replace(state, targets=None)
+        state = replace(state, targets=None, delegated={})
     return state
 
 
@@ -80,4 +79,4 @@ def _rotated(state: TrustedRepository, old: Root, role: Role) -> bool:
     if not set(old.roles[role].keyids) <= set(new.roles[role].keyids):
         return True
     data = state.files().get(role)
-    return data is not None and not still_signed(new, PARSE[role](data))
+    return data is not None and not still_signed(new, role, PARSE[role](data, state.dialect))

@@ -24,21 +24,20 @@ from cellward.core.trust.state import (
     check_meta_file,
     check_not_lower,
     download_limit,
-    hashes,
+    is_listed,
     verify_threshold,
 )
 
 
 def snapshot_limit(state: TrustedRepository) -> int:
     """Step 1: how many bytes of the snapshot to download at most."""
-    return download_limit(_timestamp(state).snapshot_meta, Role.SNAPSHOT)
+    return download_limit(_timestamp(state).snapshot_meta, Role.SNAPSHOT, state.dialect)
 
 
 def needs_snapshot(state: TrustedRepository) -> bool:
     """Whether the trusted snapshot is not the one that the trusted timestamp names (5.4.4.2 step 4)."""
     meta = _timestamp(state).snapshot_meta
-    held = state.snapshot
-    return held is None or (meta.version, meta.hashes) != (held.signed.version, hashes(held.data))
+    return state.snapshot is None or not is_listed(meta, state.snapshot)
 
 
 def update_snapshot(state: TrustedRepository, data: bytes, now: datetime) -> TrustedRepository:
@@ -51,9 +50,9 @@ def update_snapshot(state: TrustedRepository, data: bytes, now: datetime) -> Tru
     timestamp = _timestamp(state)
     check_expiry(state.subject(Role.TIMESTAMP), timestamp.expires, now)  # 5.4.4.4 step 4
     check_meta_file(timestamp.snapshot_meta, data, subject)  # 1, 2: length and hashes
-    metadata = parse_snapshot(data)
+    metadata = parse_snapshot(data, state.dialect)
     check_listed_version(timestamp.snapshot_meta, metadata.signed.version, subject)  # 2: version
-    new = verify_threshold(state.root.signed, metadata, subject)  # 3
+    new = verify_threshold(state.root.signed, Role.SNAPSHOT, metadata, subject)  # 3
     if state.snapshot is not None:
         old = state.snapshot.signed
         check_not_lower(subject, old.version, new.version)  # 4

@@ -5,8 +5,7 @@
 3. It is signed by the threshold of unique keys of the latest root.
 4. Its version is not below the previous one's.
 5. It has not expired.
-6. No delegations. For the Director the standard demands it; for the Image repository they are not
-   spoken yet, and refused rather than ignored.
+6. Director: no delegations. Those of the Image repository: `core.trust.delegations`.
 7. Director: no ECU is named more than once.
 8. Director: every ECU named is in this vehicle, with this hardware. Cellward asks more: the Targets
    carry this vehicle's id, so that another vehicle's cannot be replayed (A8), and an image is for
@@ -17,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from tuf.api.metadata import MetaFile, Targets
+from tuf.api.metadata import Metadata, MetaFile, Root, Targets
 
 from cellward.core.errors import Code, TrustRefused
 from cellward.core.metadata import (
@@ -39,22 +38,20 @@ from cellward.core.trust.state import (
     check_meta_file,
     check_not_lower,
     download_limit,
-    hashes,
+    is_listed,
     verify_threshold,
 )
 
 
 def targets_limit(state: TrustedRepository) -> int:
     """Step 1: how many bytes of the Targets to download at most."""
-    return download_limit(_listed(state), Role.TARGETS)
+    return download_limit(listed(state, Role.TARGETS), Role.TARGETS, state.dialect)
 
 
 def needs_targets(state: TrustedRepository) -> bool:
     """Whether the trusted Targets are not the ones that the trusted snapshot names."""
-    meta, held = _listed(state), state.targets
-    if held is None or meta.version != held.signed.version:
-        return True
-    return meta.hashes is not None and meta.hashes != hashes(held.data)
+    meta = listed(state, Role.TARGETS)
+    return state.targets is None or not is_listed(meta, state.targets)
 
 
 def update_targets(state: TrustedRepository, data: bytes, now: datetime) -> TrustedRepository:
@@ -63,30 +60,41 @@ def update_targets(state: TrustedRepository, data: bytes, now: datetime) -> Trus
     Raises FormatRefused; TrustRefused (metadata.missing, metadata.hash, metadata.version,
     metadata.signature, metadata.expired, target.delegation, target.counter).
     """
-    subject = state.subject(Role.TARGETS)
-    meta = _listed(state)
-    _check_snapshot_is_current(state, now)
+    check_snapshot_is_current(state, now)
+    new = check_targets(state, Role.TARGETS, state.root.signed, data, state.targets, now)
+    return replace(state, targets=Trusted(data, _without_delegations(state, new)))  # 6
+
+
+def check_targets(
+    state: TrustedRepository,
+    role: str,
+    delegator: Root | Targets,
+    data: bytes,
+    held: Trusted[Targets] | None,
+    now: datetime,
+) -> Targets:
+    """Steps 1 to 5, for the top level and delegated roles alike; `held` is what was trusted before."""
+    subject, meta = state.subject(role), listed(state, role)
     check_meta_file(meta, data, subject)  # 1, 2
-    metadata = parse_targets(data)
+    metadata: Metadata[Targets] = parse_targets(data, state.dialect)
     check_listed_version(meta, metadata.signed.version, subject)  # 2
-    new = verify_threshold(state.root.signed, metadata, subject)  # 3
-    if state.targets is not None:
-        check_not_lower(subject, state.targets.signed.version, new.version)  # 4
+    new = verify_threshold(delegator, role, metadata, subject)  # 3
+    if held is not None and state.dialect.compares_with_held:
+        check_not_lower(subject, held.signed.version, new.version)  # 4
         if state.repository is Repository.IMAGE:
-            _check_counters(state.targets.signed, new)
+            _check_counters(held.signed, new)
     check_expiry(f"{subject} version {new.version}", new.expires, now)  # 5
-    _without_delegations(new, subject)  # 6
-    return replace(state, targets=Trusted(data, new))
+    return new
 
 
-def _without_delegations(targets: Targets, subject: str) -> Targets:
-    if targets.delegations is not None:
+def _without_delegations(state: TrustedRepository, targets: Targets) -> Targets:
+    if state.repository is Repository.DIRECTOR and targets.delegations is not None:
         raise TrustRefused(
             Code.TARGET_DELEGATION,
-            subject,
+            state.subject(Role.TARGETS),
             expected="no delegations",
             found="delegations",
-            advice="every image is signed by the targets role itself",
+            advice="the Director signs every order itself",
         )
     return targets
 
@@ -102,19 +110,19 @@ def current_targets(state: TrustedRepository, now: datetime) -> Targets:
     target.delegation).
     """
     check_root(state, now)
-    _check_snapshot_is_current(state, now)
+    check_snapshot_is_current(state, now)
     if state.targets is None:
         raise TrustRefused(
             Code.METADATA_MISSING, state.subject(Role.TARGETS), expected="trusted Targets", found="none"
         )
-    subject, meta = state.subject(Role.TARGETS), _listed(state)
+    subject, meta = state.subject(Role.TARGETS), listed(state, Role.TARGETS)
     check_meta_file(meta, state.targets.data, subject)
     check_listed_version(meta, state.targets.signed.version, subject)
     check_expiry(subject, state.targets.signed.expires, now)
-    return _without_delegations(state.targets.signed, subject)  # 6
+    return _without_delegations(state, state.targets.signed)  # 6
 
 
-def _check_snapshot_is_current(state: TrustedRepository, now: datetime) -> None:
+def check_snapshot_is_current(state: TrustedRepository, now: datetime) -> None:
     """5.4.4.4 step 4, 5.4.4.5 steps 2 and 7: a persisted snapshot only sets floors."""
     timestamp, snapshot = state.timestamp, state.snapshot
     if timestamp is None or snapshot is None:
@@ -151,16 +159,17 @@ def _check_counters(old: Targets, new: Targets) -> None:
             )
 
 
-def _listed(state: TrustedRepository) -> MetaFile:
-    listed = state.snapshot.signed.meta.get("targets.json") if state.snapshot else None
-    if listed is None:
+def listed(state: TrustedRepository, role: str) -> MetaFile:
+    """What the trusted snapshot says of this role's file. Raises TrustRefused (metadata.missing)."""
+    found = state.snapshot.signed.meta.get(f"{role}.json") if state.snapshot else None
+    if found is None:
         raise TrustRefused(
             Code.METADATA_MISSING,
-            state.subject(Role.TARGETS),
-            expected="a trusted snapshot that lists targets.json",
+            state.subject(role),
+            expected="a trusted snapshot that lists it",
             found="none",
         )
-    return listed
+    return found
 
 
 def check_director_targets(

@@ -3,7 +3,8 @@
 1. Download up to the limit (16 KiB); the file name is fixed.
 2. It is signed by the threshold of unique keys of the latest root.
 3. Its version is not below the previous one's. The same version with other content is refused as
-   well (a signer that says two things at once), and so is a lower snapshot version (TUF 5.4.3.2).
+   well (a signer that says two things at once; TUF 5.4.3.1 only drops it), and so is a lower snapshot
+   version (TUF 5.4.3.2).
 4. It has not expired.
 """
 
@@ -31,20 +32,26 @@ def update_timestamp(state: TrustedRepository, data: bytes, now: datetime) -> Tr
     """
     check_root(state, now)  # 5.4.4.3 step 3
     subject = state.subject(Role.TIMESTAMP)
-    metadata = parse_timestamp(data)  # 1
-    new = verify_threshold(state.root.signed, metadata, subject)  # 2
+    metadata = parse_timestamp(data, state.dialect)  # 1
+    new = verify_threshold(state.root.signed, Role.TIMESTAMP, metadata, subject)  # 2
     if state.timestamp is not None:  # 3
-        _check_rollback(state.timestamp.signed, metadata, subject)
-    check_expiry(f"{subject} version {new.version}", new.expires, now)  # 4
+        _check_rollback(state, state.timestamp.signed, metadata, subject)
     if state.timestamp is not None and new.version == state.timestamp.signed.version:
+        new = state.timestamp.signed
+        check_expiry(f"{subject} version {new.version}", new.expires, now)  # 4
         return state
+    check_expiry(f"{subject} version {new.version}", new.expires, now)  # 4
     return replace(state, timestamp=Trusted(data, new))
 
 
-def _check_rollback(old: Timestamp, metadata: Metadata[Timestamp], subject: str) -> None:
+def _check_rollback(
+    state: TrustedRepository, old: Timestamp, metadata: Metadata[Timestamp], subject: str
+) -> None:
     new = metadata.signed
     check_not_lower(subject, old.version, new.version)
-    if new.version == old.version and new != old:
+    if new.version == old.version:
+        if new == old or not state.dialect.compares_with_held:
+            return
         raise TrustRefused(
             Code.METADATA_VERSION,
             subject,

@@ -8,6 +8,7 @@ import pytest
 from cellward.core.errors import Code, FormatRefused, TrustRefused
 from cellward.core.metadata import (
     RULES,
+    UPTANE,
     Repository,
     Role,
     RoleKeys,
@@ -31,7 +32,7 @@ from cellward.core.metadata import (
     tuf_key,
     vehicle_id_of,
 )
-from cellward.core.metadata.files import MAX_FILES, MAX_KEYS
+from cellward.core.metadata.parse import MAX_KEYS
 from tests.support.uptane import (
     DIRECTOR_OWNER,
     IMAGE_OWNER,
@@ -292,7 +293,7 @@ def test_the_number_of_keys_is_bounded(count: int, taken: bool) -> None:
     assert caught.value.expected == f"at most {MAX_KEYS} keys"
 
 
-@pytest.mark.parametrize(("count", "taken"), [(MAX_FILES, True), (MAX_FILES + 1, False)])
+@pytest.mark.parametrize(("count", "taken"), [(UPTANE.max_files, True), (UPTANE.max_files + 1, False)])
 def test_the_number_of_files_in_a_snapshot_is_bounded(count: int, taken: bool) -> None:
     tree = json.loads(FILES[Role.SNAPSHOT])
     tree["signed"]["meta"] = {f"{n}.json": {"version": 1} for n in range(count)}
@@ -302,7 +303,7 @@ def test_the_number_of_files_in_a_snapshot_is_bounded(count: int, taken: bool) -
         return
     with pytest.raises(FormatRefused) as caught:
         parse_snapshot(data)
-    assert caught.value.expected == f"at most {MAX_FILES} files"
+    assert caught.value.expected == f"at most {UPTANE.max_files} files"
 
 
 def test_a_file_as_large_as_the_limit_is_made_and_read() -> None:
