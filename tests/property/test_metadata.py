@@ -1,6 +1,7 @@
 """Whatever the bytes: the decoders give a value or a refusal, and nothing changed is believed."""
 
 import json
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from cellward.core import trust
 from cellward.core.errors import FormatRefused, Refused
 from cellward.core.metadata import (
+    TUF,
     EcuReport,
     Installed,
     InstallResult,
@@ -31,6 +33,8 @@ from cellward.core.metadata import (
     vehicle_id_of,
     verify_manifest,
 )
+from tests.support.delegated import Delegate, delegating
+from tests.support.tufrepo import TufRepository, to
 from tests.support.uptane import (
     APP,
     DIRECTOR_OWNER,
@@ -67,7 +71,22 @@ def image_targets(data: bytes) -> object:
     return targets_of(parse_targets(data).signed)
 
 
+def plain(parse: Callable[..., object]) -> Decode:
+    return lambda data: parse(data, TUF)
+
+
+SUPPLIER = Delegate("supplier", (target(),), hardware=("bms-m33",), keys=("s1", "s2"), threshold=2)
+DELEGATING = delegating(SUPPLIER, Delegate("bins", prefixes=("0", "f")))["1.targets.json"]
+PLAIN = TufRepository()
+PLAIN.delegate("targets", to("role", "a/*"))
+PLAIN.publish()
+
 DECODERS: dict[str, tuple[Decode, bytes]] = {
+    "delegating targets": (parse_targets, DELEGATING),
+    "plain root": (plain(parse_root), PLAIN.files["metadata/1.root.json"]),
+    "plain timestamp": (plain(parse_timestamp), PLAIN.files["metadata/timestamp.json"]),
+    "plain snapshot": (plain(parse_snapshot), PLAIN.files["metadata/1.snapshot.json"]),
+    "plain targets": (plain(parse_targets), PLAIN.files["metadata/1.targets.json"]),
     "root": (parse_root, IMAGE_OWNER.root()),
     "timestamp": (parse_timestamp, IMAGE.timestamp),
     "snapshot": (parse_snapshot, IMAGE.snapshot),
@@ -229,3 +248,21 @@ def test_persisted_rubbish_is_never_trusted(files: dict[Role, bytes]) -> None:
 def test_a_persisted_root_of_rubbish_is_refused(root: bytes) -> None:
     with pytest.raises(Refused):
         trust.load(Repository.IMAGE, {Role.ROOT: root})
+
+
+@given(
+    kind=st.sampled_from(sorted(TUF.kinds)),
+    public=st.text(max_size=80) | st.binary(max_size=40).map(bytes.hex),
+    sig=st.text(max_size=40) | st.binary(max_size=80).map(bytes.hex),
+)
+def test_a_key_that_is_none_verifies_nothing(kind: tuple[str, str], public: str, sig: str) -> None:
+    """TUF looks at a key's value only when it is used: a refusal then too, and no crash."""
+    tree = json.loads(PLAIN.files["metadata/1.root.json"])
+    key = {"keytype": kind[0], "scheme": kind[1], "keyval": {"public": public}}
+    tree["signed"]["keys"] = {"k": key}
+    tree["signed"]["roles"] = {role: {"keyids": ["k"], "threshold": 1} for role in Role}
+    tree["signatures"] = [{"keyid": "k", "sig": sig}]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with pytest.raises(Refused):
+            trust.load(Repository.IMAGE, {Role.ROOT: json.dumps(tree).encode()}, dialect=TUF)

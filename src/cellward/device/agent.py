@@ -262,6 +262,7 @@ class Agent:
             self._memory.forget_downloads()
             return
         image = verify.refresh(image, hints, now, self._fetch)  # 4
+        image = verify.resolve(assignments, image, now, self._fetch)
         orders = trust.match(assignments, image, _counters(looked), now)  # 5
         for state in (image, director):
             self._memory.set_trusted(state)

@@ -26,10 +26,13 @@ class Fetcher:
         self._transports = transports
         self._progress = progress
 
-    def metadata(self, repository: Repository, role: Role, version: int, limit: int | None = None) -> bytes:
-        """Raises TrustRefused (metadata.missing), and metadata.too_large beyond the limit."""
+    def metadata(self, repository: Repository, role: str, version: int, limit: int | None = None) -> bytes:
+        """Of a delegated role only with a limit.
+
+        Raises TrustRefused (metadata.missing), and metadata.too_large beyond the limit.
+        """
         name = file_name(role, version)
-        most = RULES[role].limit if limit is None else limit
+        most = RULES[Role(role)].limit if limit is None else limit
         try:
             return self._read(repository, f"/v1/{repository}/{name}", most)
         except Refused as error:

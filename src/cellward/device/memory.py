@@ -8,6 +8,7 @@
     identity/…                      key and certificate                     (device.identity)
     measured.json                   the event log of this start             (device.measured)
     trust/REPOSITORY/ROLE.json      trusted metadata, verified again on load
+    trust/REPOSITORY/delegated/…    likewise, by the names of delegated roles
     counter.json                    the last manifest counter used
     clock.json                      the last attested time, and whose it was
     results.json                    how the last attempt of each ECU ended
@@ -195,7 +196,9 @@ class Memory:
         """What was trusted last, every signature verified again; at first the factory's root."""
         files = {role: self.store.read(_trust_name(repository, role)) for role in Role}
         held = {role: data for role, data in files.items() if data is not None}
-        return load(repository, {Role.ROOT: factory.root(repository), **held})
+        roles = self._roles(repository)
+        delegated = {role: self.store.read(_delegated(repository, role)) or b"" for role in roles}
+        return load(repository, {Role.ROOT: factory.root(repository), **held}, delegated)
 
     def set_trusted(self, state: TrustedRepository) -> None:
         """In the order that leaves something loadable at any cut (core.trust)."""
@@ -207,6 +210,19 @@ class Memory:
                 self.store.delete(name)
             elif data != self.store.read(name):
                 self.store.write(name, data)
+        delegated = state.delegated_files()
+        for role_name, data in delegated.items():
+            if data != self.store.read(name := _delegated(state.repository, role_name)):
+                self.store.write(name, data)
+        for role_name in self._roles(state.repository):
+            if role_name not in delegated:
+                self.store.delete(_delegated(state.repository, role_name))
+
+    def _roles(self, repository: Repository) -> list[str]:
+        """The delegated roles of which a file is kept."""
+        folder = _delegated(repository, "").removesuffix(".json")
+        found = [name.removeprefix(folder) for name in self.store.names() if name.startswith(folder)]
+        return [name.removesuffix(".json") for name in found]
 
     # --- reports -----------------------------------------------------------------------------
 
@@ -348,6 +364,10 @@ class Memory:
 
 def _trust_name(repository: Repository, role: Role) -> str:
     return f"trust/{repository}/{role}.json"
+
+
+def _delegated(repository: Repository, name: str) -> str:
+    return f"trust/{repository}/delegated/{name}.json"
 
 
 def _result(fields: Fields) -> Result:

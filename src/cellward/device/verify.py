@@ -4,14 +4,14 @@ The rules are core.trust's, one numbered step each; here stands only which file 
 root is kept at once, everything else by the agent when the cycle's last check has passed (core.trust).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from cellward.core import image, release, strictjson, trust
 from cellward.core.errors import Code, TrustRefused
 from cellward.core.keys import PublicKey
-from cellward.core.metadata import Repository, Role, Target
+from cellward.core.metadata import Assignment, Repository, Role, Target
 from cellward.core.slots import Stage
 from cellward.core.trust import TrustedRepository
 from cellward.device.fetch import Fetcher
@@ -108,6 +108,16 @@ def _targets(state: TrustedRepository, now: datetime, fetch: Fetcher) -> Trusted
     version, limit = snapshot.signed.meta["targets.json"].version, trust.targets_limit(state)
     data = fetch.metadata(state.repository, Role.TARGETS, version, limit)
     return trust.update_targets(state, data, now)
+
+
+def resolve(
+    assignments: Sequence[Assignment], image: TrustedRepository, now: datetime, fetch: Fetcher
+) -> TrustedRepository:
+    """The Image repository with the files of all delegated roles that these orders ask for (5.4.4.7)."""
+    while (wanted := trust.wanted(assignments, image, now)) is not None:
+        data = fetch.metadata(image.repository, wanted.role, wanted.version, wanted.limit)
+        image = trust.update_delegated(image, wanted, data, now)
+    return image
 
 
 def verify_release(data: bytes, target: Target, keys: tuple[PublicKey, ...]) -> release.Release:

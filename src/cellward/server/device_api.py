@@ -176,6 +176,6 @@ def _checked(name: str) -> str:
 def _metadata(name: str, data: bytes | None, scope: str) -> Response:
     if data is None:
         raise not_found(f"metadata {name}")
-    fixed = parse_file_name(name)[1] is not None
+    fixed = name != file_name(Role.TIMESTAMP, 1)
     caching = f"{scope}, max-age=31536000, immutable" if fixed else "no-cache"
     return Response(data, headers={"Cache-Control": caching}, media_type="application/json")

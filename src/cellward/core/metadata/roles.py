@@ -58,29 +58,31 @@ MAX_MANIFEST_SIZE = KIB * KIB
 MAX_FACTORY_SIZE = KIB * KIB
 
 DELEGATED_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}", re.ASCII)
-_FILE_NAME = re.compile(r"(?:([1-9][0-9]{0,15})\.(root|snapshot|targets)|(timestamp))\.json", re.ASCII)
+_FILE_NAME = re.compile(rf"(?:([1-9][0-9]{{0,15}})\.({DELEGATED_NAME.pattern})|(timestamp))\.json", re.ASCII)
 
 
-def file_name(role: Role, version: int) -> str:
-    """`1.root.json`; `timestamp.json` whatever the version (Uptane 5.2.7)."""
-    return "timestamp.json" if role is Role.TIMESTAMP else f"{version}.{role}.json"
+def file_name(role: str, version: int) -> str:
+    """`1.root.json`, `1.supplier.json`; `timestamp.json` whatever the version (Uptane 5.2.7)."""
+    return "timestamp.json" if role == Role.TIMESTAMP else f"{version}.{role}.json"
 
 
-def parse_file_name(name: str) -> tuple[Role, int | None]:
-    """Role and version of a metadata file name; the timestamp has no version.
+def parse_file_name(name: str) -> tuple[Role | str, int | None]:
+    """Role, perhaps a delegated one, and version of a metadata file name; the timestamp has no version.
 
     Raises FormatRefused (target.name) for any other name.
     """
     match = _FILE_NAME.fullmatch(name)
-    if match is None:
+    if match is None or match[2] == Role.TIMESTAMP:
         raise FormatRefused(
             Code.TARGET_NAME,
             f"metadata file {name[:80]!r}",
-            expected="VERSION.root|snapshot|targets.json or timestamp.json",
+            expected="VERSION.ROLE.json or timestamp.json",
             found="another name",
         )
     version, role, _ = match.groups()
-    return (Role(role), int(version)) if version else (Role.TIMESTAMP, None)
+    if not version:
+        return Role.TIMESTAMP, None
+    return (Role(role) if role in set(Role) else role), int(version)
 
 
 def expiry(role: Role, repository: Repository, now: datetime) -> datetime:
