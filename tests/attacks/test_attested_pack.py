@@ -283,3 +283,31 @@ def test_a_policy_that_is_weaker_starts_nothing(field: Field, tmp_path: Path) ->
     (field.state / "tamper.toml").write_text('[responses]\ncase = "log"\n')
     for command in (("run", "--once"), ("tamper",), ("tpm",)):
         refused(field.device(*command), Code.CONFIG)
+
+
+def test_a_parked_pack_whose_certificate_ended_gets_in_after_the_server_s_ca_was_changed(
+    field: Field, tmp_path: Path
+) -> None:
+    """It begins with a renewal, which is behind the same CA."""
+    field.device("tpm", "--authorities", str(tmp_path / "authorities.pem"))
+    field.house.run("server", "know-tpm", str(tmp_path / "authorities.pem"))
+    field.know_agent()
+    assert field.enrol(field.token()).exit_code == 0
+    for arguments in (
+        ("new", "server-ca-2"),
+        ("state", "server-ca", "server-ca-2"),
+        ("export", "-o", "s.json"),
+    ):
+        field.house.run("server", "ca", *arguments)
+    assert field.house.refused("server", "ca", "use", "server-ca-2") is Code.SERVER_CA_BEHIND
+    field.house.run("server", "ca", "use", "server-ca-2", "--anyway")
+    field.server.stop()
+    before = {path: path.read_bytes() for path in field.state.glob("*.json")}
+    with server(field.house, "again", str(field.server.devices), str(field.server.enrolment)):
+        got = field.once()
+        refused(got, Code.TLS_SERVER)
+        assert "cellward device server-ca FILE" in str(got.exception)
+        assert {path: path.read_bytes() for path in field.state.glob("*.json")} == before
+        assert field.device("server-ca", str(tmp_path / "s.json")).exit_code == 0
+        assert field.once().exit_code == 0
+        assert json.loads(field.device("status", "--json").output)["server_cas"]["version"] == 1
