@@ -20,7 +20,16 @@ from cellward.device.attempts import Attempts
 from cellward.device.tamper import CLOCK, LOG, LOST, Guard
 from cellward.device.vault import Place, opened
 from cellward.ports.store import Store
-from cellward.ports.tpm import TAMPER_CHAIN, ZEROISE_MARK, KeyName, Tpm
+from cellward.ports.tpm import (
+    MAKER_CHAIN,
+    RELEASE_COUNTER,
+    TAMPER_CHAIN,
+    VAULT_CHAIN,
+    VAULT_COUNTER,
+    ZEROISE_MARK,
+    KeyName,
+    Tpm,
+)
 from tests.support.packtpm import Device, MemoryDevice, SwtpmDevice, refused
 from tests.support.vault import FIRST, Pack, place
 
@@ -341,6 +350,12 @@ def test_where_clear_is_refused_the_rest_is_done_and_said(field: Field) -> None:
     field.guard().sense()
     nothing_is_left(field)
     assert "refused" in field.guard().log[-1].detail
+    for index in (RELEASE_COUNTER, VAULT_COUNTER):  # no policy of before is satisfied
+        with refused(Unavailable, Code.TPM_MISSING):
+            field.tpm.counter(index)
+    for index in (VAULT_CHAIN, MAKER_CHAIN, TAMPER_CHAIN):
+        with refused(Unavailable, Code.TPM_MISSING):
+            field.tpm.chain(index)
     field.start()
     field.guard().settle()  # the TPM takes no authorisation by now: nothing is tried again
     nothing_is_left(field)
@@ -372,6 +387,37 @@ def test_another_tpm_is_not_cleared(field: Field) -> None:
     assert (field.state / "vault/values").exists()
     with refused(PolicyRefused, Code.TAMPER_ZEROISED), opened(place(other, field.store)):
         pass
+
+
+def test_another_tpm_is_not_cleared_for_a_zeroisation_that_was_cut(field: Field) -> None:
+    """The files go; the right TPM is cleared when it is there again."""
+
+    def cut(lockout_auth: bytes = b"") -> None:
+        raise Cut
+
+    clear, field.tpm.clear = field.tpm.clear, cut  # type: ignore[method-assign]
+    field.case(True)
+    with pytest.raises(Cut):
+        field.guard().sense()
+    field.tpm.clear = clear  # type: ignore[method-assign]
+    other = MemoryDevice().tpm
+    other.create_key(KeyName.IDENTITY)
+    field.guard(other).settle()
+    assert other.key(KeyName.IDENTITY) is not None
+    assert not (field.state / "vault/values").exists()
+    field.start()
+    field.guard().settle()
+    nothing_is_left(field)
+
+
+def test_a_mark_without_any_log_is_enough(field: Field) -> None:
+    """Where TPM2_Clear is refused, the chain goes before the mark: cut there, and a directory put back from
+    before the log."""
+    field.tpm.define_counter(ZEROISE_MARK)
+    field.tpm.remove_counter(TAMPER_CHAIN)
+    field.restore(field.folder / "before the log")
+    field.guard().settle()
+    nothing_is_left(field)
 
 
 # --- locked

@@ -212,6 +212,18 @@ def test_every_byte_counts() -> None:
         assert standing(log, LOCKED[-1].after) is Standing.LOST
 
 
+def test_a_line_has_one_form() -> None:
+    line = SOUND[0].encode()
+    for other in (
+        line.replace(b":", b": ", 1),
+        line[:-1] + b" \n",
+        line.replace(b"subject", b"s\\u0075bject", 1),
+    ):
+        assert other != line
+        with pytest.raises(FormatRefused):
+            decode_log(other)
+
+
 def test_a_chain_begins_at_an_enrolment_or_a_loss() -> None:
     lost = Entry(bytes(32), AT, Event.LOG, "log", "", Response.LOCK)
     assert replay(decode_log(lost.encode())) is State.LOCKED
