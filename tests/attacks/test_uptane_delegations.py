@@ -121,8 +121,9 @@ def without(name: str) -> Served:
     return {file: data for file, data in latest(SUPPLIER).items() if file != name}
 
 
-def instead(data: bytes) -> Served:
-    return {**latest(SUPPLIER), "1.supplier.json": data}
+def changed(change: Callable[[bytes], bytes]) -> Served:
+    served = latest(SUPPLIER)
+    return {**served, "1.supplier.json": change(served["1.supplier.json"])}
 
 
 def chain(length: int) -> Served:
@@ -175,9 +176,12 @@ ATTACKS = [
     Attack("not in the snapshot", "G5", Code.METADATA_MISSING, unlisted),
     Attack("listed as another version", "M8", Code.METADATA_VERSION, partial(listed_as, 2)),
     Attack("withheld", "M2", Code.METADATA_MISSING, partial(without, "1.supplier.json")),
-    Attack("other bytes", "M8", Code.METADATA_HASH, partial(instead, Delegate("supplier", (EVIL,)).file())),
-    Attack("padded", "M7", Code.METADATA_TOO_LARGE, partial(instead, SUPPLIER.file() + b" ")),
-    Attack("endless", "M7", Code.METADATA_TOO_LARGE, partial(instead, b" " * (LIMIT + 1))),
+    Attack(
+        "other bytes", "M8", Code.METADATA_HASH,
+        lambda: changed(lambda data: data.replace(b'"expires":"2', b'"expires":"3', 1)),
+    ),
+    Attack("padded", "M7", Code.METADATA_TOO_LARGE, lambda: changed(lambda data: data + b" ")),
+    Attack("endless", "M7", Code.METADATA_TOO_LARGE, lambda: changed(lambda _: b" " * (LIMIT + 1))),
 ]  # fmt: skip
 
 

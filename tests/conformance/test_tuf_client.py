@@ -377,6 +377,23 @@ def test_a_key_of_an_unknown_kind_counts_for_nothing(repo: TufRepository, ours: 
     started(ours)
     assert ours.version("root") == 2
 
+    def ask_for_two(tree: dict[str, object]) -> None:
+        add(tree)
+        signed: dict[str, dict[str, dict[str, object]]] = tree["signed"]  # type: ignore[assignment]
+        signed["roles"]["targets"]["threshold"] = 2
+        signed["version"] = 3  # type: ignore[assignment]
+
+    def claim(tree: dict[str, object]) -> None:
+        tree["signatures"] += [{"keyid": "unknown", "sig": "00"}]  # type: ignore[operator]
+
+    data = edited(repo.files["metadata/1.root.json"], ask_for_two)
+    repo.files["metadata/3.root.json"] = resigned(data, signer("root"))
+    repo.next()
+    path = "metadata/2.targets.json"
+    repo.files[path] = edited(repo.files[path], claim)
+    assert not ours.refresh()
+    assert ours.versions() == [3, 2, 2, 0]
+
 
 def resigned(data: bytes, *keys: CryptoSigner) -> bytes:
     """Signed as it stands: python-tuf need not be able to hold it."""
