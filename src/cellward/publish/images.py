@@ -13,7 +13,7 @@ from datetime import datetime
 
 from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
 
-from cellward.core.errors import Code, Unavailable
+from cellward.core.errors import Code, TrustRefused, Unavailable
 from cellward.core.metadata import (
     Repository,
     Role,
@@ -142,6 +142,14 @@ class ImageRepository:
             self._write_snapshot(state, version, self._read(file_name(Role.TARGETS, version)), now)
 
     def _write(self, state: State | None, targets: Sequence[Target], now: datetime) -> None:
+        if state is not None and state.targets.signed.delegations is not None:
+            raise TrustRefused(
+                Code.TARGET_DELEGATION,
+                "image repository",
+                expected="Targets without delegations",
+                found="delegations",
+                advice="other tools made them; they would be lost",
+            )
         version = self._next(Role.TARGETS, state.targets.signed.version if state else 0)
         expires = expiry(Role.TARGETS, IMAGE, now)
         made = make_targets(version=version, expires=expires, targets=targets)

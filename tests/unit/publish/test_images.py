@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from tuf.api.metadata import Delegations
 
 from cellward.core.errors import CellwardError, Code, Refused, Unavailable
 from cellward.core.metadata import (
@@ -99,6 +100,18 @@ def test_publishing_the_same_again_changes_nothing() -> None:
     assert maker.publish(data) == maker.publish(data)
     assert maker.publish(data, data) == maker.publish(data) * 2
     assert versions(maker) == (2, 2, 2)
+
+
+def test_delegations_that_other_tools_made_are_not_written_over() -> None:
+    maker = Maker().init()
+    targets = parse_targets(maker.metadata.read("1.targets.json") or b"")
+    targets.signed.delegations = Delegations({}, roles={})
+    maker.metadata.write("1.targets.json", targets.to_bytes())
+    before = {name: maker.metadata.read(name) for name in maker.metadata.names()}
+    with pytest.raises(Refused) as refused:
+        maker.publish(signed_image(maker.keys))
+    assert refused.value.code is Code.TARGET_DELEGATION
+    assert {name: maker.metadata.read(name) for name in maker.metadata.names()} == before
 
 
 def test_one_bad_image_keeps_all_of_them_out() -> None:

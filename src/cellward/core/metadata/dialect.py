@@ -42,7 +42,7 @@ class Tuf:
         Role.SNAPSHOT: 4 * _MIB,
         Role.TARGETS: RULES[Role.TARGETS].limit,
     }
-    max_files = 65536
+    max_files = max_roles = max_paths = 65536
     kinds = TUF_KINDS
     # TUF 5.4.3.1 drops another timestamp of the version that is held, and knows Targets of before only by
     # what the snapshot lists; Uptane compares both with what is held.
@@ -102,6 +102,8 @@ class Uptane(Tuf):
 
     limits: Mapping[Role, int] = {role: rule.limit for role, rule in RULES.items()}
     max_files = 4096
+    max_roles = 256  # of one delegator
+    max_paths = 64  # of one role: every pattern costs time, whoever signed it
     kinds = frozenset({(KEY_TYPE, KEY_SCHEME)})
     compares_with_held = True
 
@@ -130,7 +132,7 @@ class Uptane(Tuf):
         refuse(key.what, f"keytype {KEY_TYPE}, scheme {KEY_SCHEME}", found)
 
     def role(self, entry: Fields, keys: Fields) -> None:
-        key_ids = entry.texts("keyids", _ID, len(entry.items("keyids", 64)))
+        key_ids = entry.texts("keyids", _ID, 64)
         entry.integer("threshold", 1, len(key_ids))
         if any(key_id not in keys for key_id in key_ids):
             refuse(entry.what, "the key of each key id", "a key id without a key")
@@ -160,7 +162,7 @@ class Uptane(Tuf):
 
     def paths(self, entry: Fields) -> None:
         name, form = ("paths", _PATTERN) if "paths" in entry else ("path_hash_prefixes", _PREFIX)
-        entry.texts(name, form, len(entry.items(name, 4096)))
+        entry.texts(name, form, self.max_paths)
 
 
 TUF = Tuf()

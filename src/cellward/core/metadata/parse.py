@@ -18,8 +18,6 @@ from cellward.core.strictjson import MAX_TEXT, Fields, Json, refuse
 
 MAX_SIGNATURES = 64
 MAX_KEYS = 64
-MAX_ROLES = 4096
-MAX_PATHS = 4096
 _SPEC_VERSION = re.compile(r"1\.[0-9]{1,4}(?:\.[0-9]{1,4})?", re.ASCII)
 _TEXT = re.compile(rf"(?s:.){{0,{MAX_TEXT}}}")
 
@@ -187,7 +185,9 @@ def _check_delegations(delegations: Fields, dialect: Tuf) -> None:
         dialect.delegated(_named(entry))
         return
     names = set()
-    entries = [Fields(entry, f"{delegations.what} role") for entry in delegations.items("roles", MAX_ROLES)]
+    entries = [
+        Fields(entry, f"{delegations.what} role") for entry in delegations.items("roles", dialect.max_roles)
+    ]
     for entry in entries:
         names.add(_check_delegated(entry, keys, dialect))
     if len(names) != len(entries):
@@ -209,7 +209,7 @@ def _check_delegated(entry: Fields, keys: Fields, dialect: Tuf) -> str:
     if ("paths" in entry) == ("path_hash_prefixes" in entry):
         refuse(entry.what, "either paths or path_hash_prefixes", "both or none")
     listed = "paths" if "paths" in entry else "path_hash_prefixes"
-    if not all(isinstance(item, str) for item in entry.items(listed, MAX_PATHS)):
+    if not all(isinstance(item, str) for item in entry.items(listed, dialect.max_paths)):
         refuse(entry.what, f"texts in {listed}", "something else")
     dialect.paths(entry)
     return name

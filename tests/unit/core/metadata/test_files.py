@@ -33,6 +33,7 @@ from cellward.core.metadata import (
     vehicle_id_of,
 )
 from cellward.core.metadata.parse import MAX_KEYS
+from tests.support.delegated import Delegate, delegating
 from tests.support.uptane import (
     DIRECTOR_OWNER,
     IMAGE_OWNER,
@@ -228,6 +229,75 @@ def test_target_names_stay_in_their_folder(name: str) -> None:
     with pytest.raises(FormatRefused) as caught:
         parse_targets(json.dumps(tree).encode())
     assert caught.value.code is Code.TARGET_NAME
+
+
+ROLE = "signed delegations roles 0"
+DELEGATIONS: dict[str, Change] = {
+    "no keys": drop("signed delegations keys"),
+    "neither kind": drop("signed delegations roles"),
+    "both kinds": put("signed delegations succinct_roles", {}),
+    "null": put("signed delegations", None),
+    "another kind of key": put("signed delegations keys * scheme", "ed25519"),
+    "a key that is none": put("signed delegations keys * keyval public", "x"),
+    "no name": drop(f"{ROLE} name"),
+    "a top-level name": put(f"{ROLE} name", "snapshot"),
+    "a name that is a path": put(f"{ROLE} name", "../up"),
+    "a name twice": put(f"{ROLE} name", "bins"),
+    "no keyids": put(f"{ROLE} keyids", []),
+    "a key id without a key": put(f"{ROLE} keyids 0", "00" * 32),
+    "threshold 0": put(f"{ROLE} threshold", 0),
+    "a threshold out of reach": put(f"{ROLE} threshold", 2),
+    "terminating is no boolean": put(f"{ROLE} terminating", 1),
+    "no terminating": drop(f"{ROLE} terminating"),
+    "no paths": drop(f"{ROLE} paths"),
+    "both ways to name paths": put(f"{ROLE} path_hash_prefixes", ["0"]),
+    "an empty list of paths": put(f"{ROLE} paths", []),
+    "too many paths": put(f"{ROLE} paths", [f"a/{n}" for n in range(UPTANE.max_paths + 1)]),
+    "a path of one segment": put(f"{ROLE} paths", ["*"]),
+    "a path that is a set": put(f"{ROLE} paths", ["a/[b]"]),
+    "a prefix that is not hex": put("signed delegations roles 1 path_hash_prefixes", ["x"]),
+    "an empty prefix": put("signed delegations roles 1 path_hash_prefixes", [""]),
+    "hardware that is none": put(f"{ROLE} custom hardware_ids", ["../x"]),
+    "no hardware at all": put(f"{ROLE} custom hardware_ids", []),
+    "custom is a list": put(f"{ROLE} custom", []),
+    "a multi-role delegation": put(f"{ROLE} name", ["a", "b"]),
+    "too many roles": put("signed delegations roles", [{}] * (UPTANE.max_roles + 1)),
+}
+DELEGATING = delegating(Delegate("supplier", hardware=("bms-m33",)), Delegate("bins", prefixes=("0", "f")))[
+    "1.targets.json"
+]
+
+
+@pytest.mark.parametrize("name", DELEGATIONS)
+def test_malformed_delegations(name: str) -> None:
+    tree = json.loads(DELEGATING)
+    parse_targets(DELEGATING)
+    DELEGATIONS[name](tree)
+    with pytest.raises(FormatRefused) as caught:
+        parse_targets(json.dumps(tree).encode())
+    assert caught.value.code is Code.METADATA_FORMAT
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("signed delegations succinct_roles bit_length", 33),
+        put("signed delegations succinct_roles bit_length", 0),
+        put("signed delegations succinct_roles name_prefix", "../up"),
+        put("signed delegations succinct_roles threshold", 2),
+        drop("signed delegations succinct_roles keyids"),
+    ],
+)
+def test_malformed_bins(change: Change) -> None:
+    tree = json.loads(DELEGATING)
+    role = tree["signed"]["delegations"].pop("roles")[0]
+    tree["signed"]["delegations"]["succinct_roles"] = {
+        "keyids": role["keyids"], "threshold": 1, "bit_length": 8, "name_prefix": "bins",
+    }  # fmt: skip
+    parse_targets(json.dumps(tree).encode())
+    change(tree)
+    with pytest.raises(FormatRefused):
+        parse_targets(json.dumps(tree).encode())
 
 
 def test_unknown_signed_fields_are_kept_and_signed() -> None:
