@@ -177,11 +177,12 @@ def test_a_held_file_expires() -> None:
 
 
 def test_a_file_is_not_taken_under_a_snapshot_that_has_expired() -> None:
-    state = follow(start(IMAGE_OWNER), ONE)
+    long = delegating(replace(SUPPLIER, expires=EXPIRES + timedelta(days=30)))
+    state = follow(start(IMAGE_OWNER), long)
     wanted = trust.search(state, TARGET.name, NOW)
     assert isinstance(wanted, Wanted)
     with pytest.raises(TrustRefused) as caught:
-        trust.update_delegated(state, wanted, ONE["1.supplier.json"], EXPIRES)
+        trust.update_delegated(state, wanted, long["1.supplier.json"], EXPIRES)
     assert caught.value.code is Code.METADATA_EXPIRED
 
 
