@@ -34,14 +34,12 @@ def update_timestamp(state: TrustedRepository, data: bytes, now: datetime) -> Tr
     subject = state.subject(Role.TIMESTAMP)
     metadata = parse_timestamp(data, state.dialect)  # 1
     new = verify_threshold(state.root.signed, Role.TIMESTAMP, metadata, subject)  # 2
-    if state.timestamp is not None:  # 3
-        _check_rollback(state, state.timestamp.signed, metadata, subject)
-    if state.timestamp is not None and new.version == state.timestamp.signed.version:
-        new = state.timestamp.signed
-        check_expiry(f"{subject} version {new.version}", new.expires, now)  # 4
-        return state
-    check_expiry(f"{subject} version {new.version}", new.expires, now)  # 4
-    return replace(state, timestamp=Trusted(data, new))
+    held, taken = state.timestamp, Trusted(data, new)
+    if held is not None:  # 3
+        _check_rollback(state, held.signed, metadata, subject)
+        taken = held if new.version == held.signed.version else taken
+    check_expiry(f"{subject} version {new.version}", taken.signed.expires, now)  # 4
+    return state if taken is held else replace(state, timestamp=taken)
 
 
 def _check_rollback(
