@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 export PYTHON SKIP_APT
 
 BIN := .venv/bin
-TYPED := $(wildcard src tests bench firmware/*.py firmware/fuzz/*.py tools/*.py vectors/*.py)
+TYPED := $(wildcard src tests tests/conformance/tuf-client bench firmware/*.py firmware/fuzz/*.py tools/*.py vectors/*.py)
 RESULTS := build/results.xml
 PYTEST_COV := $(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=95
 CAMPAIGNS := faults powercut leakage
