@@ -11,13 +11,14 @@ from functools import partial
 
 import pytest
 
+from cellward.core import trust
 from cellward.core.errors import Code
 from cellward.core.metadata import RULES, Repository, Role, Target
 from cellward.core.slots import Stage
 from cellward.device.report import ATTACKS as CLASSES
 from tests.support.delegated import Delegate, delegating, snapshot_of
 from tests.support.pack import SERIAL, Pack, built, target_for
-from tests.support.uptane import NOW, Served
+from tests.support.uptane import IMAGE_OWNER, NOW, Served
 
 IMAGE = Repository.IMAGE
 APP = f"{SERIAL}/app"
@@ -231,3 +232,14 @@ def test_a_supplier_takes_nothing_back() -> None:
     serve(pack, latest(replace(SUPPLIER, version=6, targets=(lowered, other)), version=10))
     pack.refused(Code.TARGET_COUNTER)
     assert pack.snapshot() == before
+
+
+def test_a_role_that_is_gone_is_not_kept() -> None:
+    """Its keys, or those of who delegated to it, are withdrawn: its file goes from the device too."""
+    pack = ordered(latest(SUPPLIER))
+    assert pack.cycle().outcome == "updated"
+    held = pack.memory.trusted(IMAGE, pack.factory)
+    assert list(held.delegated_files()) == ["supplier"]
+    rotated = IMAGE_OWNER.rekeyed(targets=("t3", "t4"))
+    pack.memory.set_trusted(trust.update_root(held, rotated.root(2)))
+    assert not any("delegated" in name for name in pack.store.names())

@@ -239,6 +239,15 @@ def test_an_expired_root_at_the_end_is_kept_and_ends_the_cycle(repo: TufReposito
     assert client.versions() == [3, 2, 2, 2]
 
 
+def test_after_an_expired_root_nothing_more_is_asked(repo: TufRepository, ours: Ours) -> None:
+    """5.3.10. python-tuf asks for the timestamp first."""
+    started(ours)
+    repo.root.expires = NOW
+    repo.new_root()
+    assert not ours.refresh()
+    assert ours.asked() == ["2.root.json", "3.root.json"]
+
+
 # --- thresholds, signatures and keys -----------------------------------------------------------------
 
 
@@ -894,6 +903,7 @@ NAMES = [
     "a%20b",
     "a%2Fb",
     "[x]",
+    "a\u0308",
     "a:b",
 ]
 
@@ -953,6 +963,16 @@ def test_other_bytes_than_signed(repo: TufRepository, client: Client, served: by
     assert list(client.downloads.iterdir()) == []
     repo.files[path] = b"data"
     assert client.download("file")
+
+
+@pytest.mark.parametrize("length", [3, 5])
+def test_a_signed_length_that_is_not_the_files(repo: TufRepository, client: Client, length: int) -> None:
+    repo.add_target("file", b"data")
+    repo.targets.targets["file"].length = length
+    repo.next()
+    assert client.init(repo.files["metadata/1.root.json"])
+    assert not client.download("file")
+    assert list(client.downloads.iterdir()) == []
 
 
 def test_an_empty_target(repo: TufRepository, client: Client) -> None:

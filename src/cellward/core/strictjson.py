@@ -27,8 +27,9 @@ def refuse(what: str, expected: str, found: str) -> NoReturn:
     raise FormatRefused(Code.METADATA_FORMAT, what, expected=expected, found=found)
 
 
-def decode(data: bytes, what: str, limit: int) -> object:
-    """The JSON value that `data` is. `what` names it in refusals; `limit` is in bytes."""
+def decode(data: bytes, what: str, limit: int, *, normal: bool = True) -> object:
+    """The JSON value that `data` is. `what` names it in refusals; `limit` is in bytes. Strings must
+    be in NFC where the format is one of ours: `normal`."""
     if len(data) > limit:
         raise FormatRefused(
             Code.METADATA_TOO_LARGE, what, expected=f"at most {limit} bytes", found=f"{len(data)} bytes"
@@ -63,7 +64,7 @@ def decode(data: bytes, what: str, limit: int) -> object:
         ) from error
     _check_depth(tree, what)
     if not data.isascii() or b"\\u" in data:
-        _check_text(tree, what)
+        _check_text(tree, what, normal=normal)
     return tree
 
 
@@ -85,7 +86,7 @@ def _children(node: object) -> list[object]:
     return [child for child in inner if isinstance(child, dict | list)]
 
 
-def _check_text(tree: object, what: str) -> None:
+def _check_text(tree: object, what: str, *, normal: bool) -> None:
     """One pass in C over all strings: JSON's own characters neither combine nor are surrogates."""
     text = json.dumps(tree, ensure_ascii=False)
     try:
@@ -94,7 +95,7 @@ def _check_text(tree: object, what: str) -> None:
         raise FormatRefused(
             Code.METADATA_FORMAT, what, expected="Unicode text", found="a lone surrogate"
         ) from error
-    if not unicodedata.is_normalized("NFC", text):
+    if normal and not unicodedata.is_normalized("NFC", text):
         refuse(what, "strings in NFC", "another normal form")
 
 

@@ -102,6 +102,15 @@ def test_metadata_is_served_as_it_lies(world: World) -> None:
     assert world.client.ask("HEAD", "/v1/image/1.root.json").status_code == 200
 
 
+def test_a_delegated_role_s_file_is_served_from_the_image_repository_only(world: World) -> None:
+    world.maker.metadata.write("4.supplier.json", b"signed by somebody")
+    got = world.client.get("/v1/image/4.supplier.json")
+    assert (got.status_code, got.content) == (200, b"signed by somebody")
+    assert "immutable" in got.headers["cache-control"]
+    for path in ("/v1/director/1.supplier.json", "/v1/image/supplier.json", "/v1/image/1.timestamp.json"):
+        assert world.client.get(path).status_code == 404
+
+
 def test_an_artefact_is_served(world: World) -> None:
     got = world.client.get(f"/v1/artefacts/{world.target.stored_name}", {"Range": "bytes=0-3"})
     assert (got.status_code, got.content) == (206, (0x96F3B83D).to_bytes(4, "little"))

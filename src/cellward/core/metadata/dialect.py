@@ -44,6 +44,7 @@ class Tuf:
     }
     max_files = max_roles = max_paths = 65536
     kinds = TUF_KINDS
+    normal = False
     # TUF 5.4.3.1 drops another timestamp of the version that is held, and knows Targets of before only by
     # what the snapshot lists; Uptane compares both with what is held.
     compares_with_held = False
@@ -105,6 +106,7 @@ class Uptane(Tuf):
     max_roles = 256  # of one delegator
     max_paths = 64  # of one role: every pattern costs time, whoever signed it
     kinds = frozenset({(KEY_TYPE, KEY_SCHEME)})
+    normal = True
     compares_with_held = True
 
     def envelope(self, envelope: Fields) -> None:

@@ -86,7 +86,7 @@ def _kind(key: Json) -> tuple[object, object]:
 
 def _checked(data: bytes, role: Role, dialect: Tuf, check: Callable[[Fields, Tuf], None]) -> dict[str, Any]:
     what = f"{role} metadata"
-    tree = strictjson.decode(data, what, dialect.limits[role])
+    tree = strictjson.decode(data, what, dialect.limits[role], normal=dialect.normal)
     envelope = Fields(tree, what)
     _check_signatures(envelope, dialect)
     signed = envelope.fields("signed")

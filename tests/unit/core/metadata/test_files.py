@@ -8,6 +8,7 @@ import pytest
 from cellward.core.errors import Code, FormatRefused, TrustRefused
 from cellward.core.metadata import (
     RULES,
+    TUF,
     UPTANE,
     Repository,
     Role,
@@ -229,6 +230,15 @@ def test_target_names_stay_in_their_folder(name: str) -> None:
     with pytest.raises(FormatRefused) as caught:
         parse_targets(json.dumps(tree).encode())
     assert caught.value.code is Code.TARGET_NAME
+
+
+def test_strings_of_vehicles_are_in_nfc_and_plain_tuf_does_not_ask() -> None:
+    tree = json.loads(MADE.targets)
+    tree["signed"]["note"] = "a\u0308"
+    data = json.dumps(tree).encode()
+    with pytest.raises(FormatRefused):
+        parse_targets(data)
+    assert parse_targets(data, TUF).signed.unrecognized_fields == {"note": "a\u0308"}
 
 
 ROLE = "signed delegations roles 0"
