@@ -107,6 +107,7 @@ def test_a_delegated_role_s_file_is_served_from_the_image_repository_only(world:
     got = world.client.get("/v1/image/4.supplier.json")
     assert (got.status_code, got.content) == (200, b"signed by somebody")
     assert "immutable" in got.headers["cache-control"]
+    assert world.client.get("/v1/director/timestamp.json").status_code == 200  # version 1 is issued
     for path in ("/v1/director/1.supplier.json", "/v1/image/supplier.json", "/v1/image/1.timestamp.json"):
         assert world.client.get(path).status_code == 404
 
