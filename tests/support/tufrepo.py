@@ -14,7 +14,6 @@ from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from threading import Thread
 from types import ModuleType
-from typing import Protocol
 from urllib.parse import unquote
 
 from securesystemslib.signer import CryptoSigner
@@ -37,6 +36,9 @@ from cellward.core.errors import CellwardError
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 LATER = NOW + timedelta(days=30)
+FIRST = ["2.root.json", "timestamp.json", "1.snapshot.json", "1.targets.json"]
+AGAIN = ["2.root.json", "timestamp.json"]
+TOP = ("timestamp", "snapshot", "targets")
 CLIENT = Path(__file__).parents[1] / "conformance" / "tuf-client"
 MAKE = {
     "ed25519": CryptoSigner.generate_ed25519,
@@ -217,16 +219,6 @@ def serve(repository: TufRepository) -> Iterator[Served]:
         thread.join()
 
 
-class TufClient(Protocol):
-    served: Served
-    metadata: Path
-    downloads: Path
-
-    def init(self, root: bytes) -> bool: ...
-    def refresh(self, now: datetime = NOW) -> bool: ...
-    def download(self, *names: str, now: datetime = NOW) -> bool: ...
-
-
 class _Folders:
     def __init__(self, served: Served, folder: Path) -> None:
         self.served = served
@@ -318,3 +310,22 @@ class Witness(_Folders):
         except (RepositoryError, DownloadError):
             return False
         return True
+
+
+Client = Ours | Witness
+
+
+def use(server: Served, repository: TufRepository) -> TufRepository:
+    """Serve this one from now on."""
+    server.repository = repository
+    server.answers.clear()
+    server.requests.clear()
+    return repository
+
+
+def started(client: Client) -> Client:
+    """With what is published now."""
+    assert client.init(client.served.repository.files["metadata/1.root.json"])
+    assert client.refresh()
+    client.asked()
+    return client
