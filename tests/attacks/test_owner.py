@@ -14,6 +14,7 @@ from cellward import bootstrap
 from cellward.cli import deviceowner
 from cellward.cli.device import device
 from cellward.cli.vault import vault
+from cellward.core import serverca
 from cellward.core.errors import Code
 from cellward.core.health import Parameter
 from cellward.core.metadata import decode_factory, encode_factory
@@ -311,6 +312,12 @@ def _init(pack: Owned) -> None:
     pack.refused(Code.STORAGE_EXISTS, "vault", "init", "--state", "state", *policy)
 
 
+def _server_ca(pack: Owned) -> None:
+    stated = sign_document(serverca.statement(9, [Authority().pem]), pack.owner)
+    Path("cas.json").write_bytes(stated.encode())
+    pack.refused(Code.DOCUMENT_SIGNATURE, "device", "server-ca", "--state", "state", "cas.json")
+
+
 def _read(pack: Owned) -> None:
     pack.sign(pack.challenge())
     pack.done(*pack.read)
@@ -327,6 +334,7 @@ TRIES: dict[str, Try | None] = {
     "device owner set": _set_owner,
     "device owner show": None,
     "device run": None,
+    "device server-ca": _server_ca,
     "device status": None,
     "device tamper": None,
     "device tpm": None,

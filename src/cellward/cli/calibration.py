@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.cli.keyfiles import read_key
 from cellward.config import Home
 from cellward.core import calibration as calibrations
@@ -18,7 +19,6 @@ from cellward.ports.signer import Role
 
 EXAMPLE = "calibration.toml"
 _file = click.Path(readable=False, dir_okay=False, path_type=Path)
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -40,7 +40,7 @@ def example_source() -> str:
 @click.argument("source", type=_file)
 @click.option("--key", help="URI of the calibration key.  [default: the token's calibration key]")
 @click.option("-o", "--output", required=True, type=_file, help="File to write.")
-@_json
+@options.as_json
 @click.pass_obj
 def sign(home: Home, source: Path, key: str | None, output: Path, as_json: bool) -> None:
     """Check the calibration in SOURCE (TOML) and sign it. The use of the key is in the signing log."""
@@ -56,7 +56,7 @@ def sign(home: Home, source: Path, key: str | None, output: Path, as_json: bool)
 
 @calibration.command()
 @click.argument("file", type=_file)
-@_json
+@options.as_json
 def show(file: Path, as_json: bool) -> None:
     """What the calibration in FILE says. Nothing of it is verified."""
     _show(calibrations.decode(_read(file), str(file)), as_json, signed_by=None)
@@ -74,7 +74,7 @@ def show(file: Path, as_json: bool) -> None:
 @click.option("--hardware", type=click.Choice(list(HARDWARE)), help="That it must be for.")
 @click.option("--serial", help="Of the module that it must be good for.")
 @click.option("--counter", type=click.IntRange(0, COUNTER_MAX), default=0, help="It must not be below.")
-@_json
+@options.as_json
 @click.pass_obj
 def verify(
     home: Home,

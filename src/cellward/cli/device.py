@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.cli.devicecalibrate import calibrate
 from cellward.cli.deviceenrol import enrol, identity_facts
 from cellward.cli.deviceowner import health, owner
@@ -30,13 +31,6 @@ from cellward.device.update import Watch
 
 JITTER = 0.1  # of the interval, so that a fleet does not poll in step
 
-_state = click.option(
-    "--state",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The controller's state directory.",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _file = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -54,9 +48,9 @@ for _command in (enrol, enrol_plan, calibrate, owner, health, tamper, server_ca)
 
 
 @device.command()
-@_state
+@options.device_state
 @click.option("--authorities", type=_file, help="Write the certificates, PEM, of who certified it.")
-@_json
+@options.as_json
 def tpm(state: Path, authorities: Path | None, as_json: bool) -> None:
     """Which TPM this controller has. An embedded one is made, and brings its own authorities: the maker
     takes them with `cellward server know-tpm`, as he would those of a TPM's manufacturer."""
@@ -84,10 +78,10 @@ def tpm(state: Path, authorities: Path | None, as_json: bool) -> None:
 
 
 @device.command()
-@_state
+@options.device_state
 @click.option("--once", is_flag=True, help="One cycle; exit status 1 if something was refused.")
 @click.option("--interval", type=click.FloatRange(min=0.1), default=300.0, show_default=True, help="Seconds.")
-@_json
+@options.as_json
 def run(state: Path, once: bool, interval: float, as_json: bool) -> None:
     """Poll, verify, install, confirm, report: once or for ever."""
     Memory(bootstrap.device_store(state)).device()  # before a lock file is made in the wrong place
@@ -164,8 +158,8 @@ def _facts(cycle: Cycle) -> dict[str, object]:
 
 
 @device.command()
-@_state
-@_json
+@options.device_state
+@options.as_json
 def status(state: Path, as_json: bool) -> None:
     """What this controller remembers: certificate, trusted metadata, modules, tampering, last results."""
     memory = Memory(bootstrap.device_store(state))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.core import calibration
 from cellward.core.calibration import PackCalibration
 from cellward.device.agent import same_module
@@ -18,13 +19,8 @@ from cellward.ports.module import Module, ModuleStatus
 
 
 @click.command()
-@click.option(
-    "--state",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The controller's state directory.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.device_state
+@options.as_json
 @click.argument("file", type=click.Path(readable=False, dir_okay=False, path_type=Path))
 def calibrate(state: Path, file: Path, as_json: bool) -> None:
     """Apply the signed calibration in FILE to this pack's modules that it is for.

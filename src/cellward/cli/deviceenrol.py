@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.cli.devicesession import measurements
 from cellward.core import strictjson
 from cellward.core.errors import CellwardError, Code, FormatRefused, Refused
@@ -51,12 +52,7 @@ class Station:
 
 
 @click.command()
-@click.option(
-    "--state",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The controller's state directory.",
-)
+@options.device_state
 @factory_option
 @click.option("--vehicle", required=True, help="The vehicle's id; the token was made for it.")
 @click.option(
@@ -75,7 +71,7 @@ class Station:
 @server_option
 @software_option
 @click.option("--again", is_flag=True, help="Replace a certificate that is still valid.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def enrol(
     state: Path,
     factory_file: Path,

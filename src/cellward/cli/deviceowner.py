@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.core import owner as owners
 from cellward.core.errors import CellwardError
 from cellward.core.health import Record, verify
@@ -25,13 +26,6 @@ from cellward.ports.module import Module
 
 MAX_SIGNATURE = 256
 _file = click.Path(readable=False, dir_okay=False, path_type=Path)
-_state = click.option(
-    "--state",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The controller's state directory.",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def _now() -> datetime:
@@ -52,8 +46,8 @@ def owner() -> None:
 
 
 @owner.command(name="set")
-@_state
-@_json
+@options.device_state
+@options.as_json
 @click.argument("grant", type=_file)
 def set_(state: Path, grant: Path, as_json: bool) -> None:
     """Take the maker's GRANT (`cellward server owner`): from now on its owner may read, nobody before him.
@@ -69,8 +63,8 @@ def set_(state: Path, grant: Path, as_json: bool) -> None:
 
 
 @owner.command()
-@_state
-@_json
+@options.device_state
+@options.as_json
 def show(state: Path, as_json: bool) -> None:
     """Who the owner is."""
     _, device, factory = _enrolled(state)
@@ -96,7 +90,7 @@ def health() -> None:
 
 
 @health.command()
-@_state
+@options.device_state
 @click.option("-o", "--output", required=True, type=_file, help="File to write, for the owner to sign.")
 def challenge(state: Path, output: Path) -> None:
     """A text for the owner to sign: `openssl dgst -sha256 -sign owner.pem -out signature FILE`.
@@ -111,12 +105,12 @@ def challenge(state: Path, output: Path) -> None:
 
 
 @health.command()
-@_state
+@options.device_state
 @click.option(
     "--signature", "signature_file", required=True, type=_file, help="The owner's, of the challenge."
 )
 @click.option("-o", "--output", type=_file, help="File for the record, signed by the pack's identity key.")
-@_json
+@options.as_json
 def read(state: Path, signature_file: Path, output: Path | None, as_json: bool) -> None:
     """Print the pack's state of health, for the owner who signed the challenge.
 

@@ -19,6 +19,7 @@ from typing import TypeVar
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.cli.deviceenrol import (
     Station,
     check_not_enrolled,
@@ -95,7 +96,7 @@ class Look:
 @server_option
 @software_option
 @click.option("--parallel", type=click.IntRange(1, 64), default=8, show_default=True, help="Packs at once.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def enrol_plan(
     plan: Path,
     factory_file: Path,

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.core import serverca
 from cellward.core.metadata import Repository
 from cellward.device import servercas
@@ -14,13 +15,8 @@ from cellward.device.memory import Memory
 
 @click.command("server-ca")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--state",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The controller's state directory.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.device_state
+@options.as_json
 def server_ca(file: Path, state: Path, as_json: bool) -> None:
     """Accept the server CAs of a statement, which the root of the Image repository must have signed.
 

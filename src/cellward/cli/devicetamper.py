@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.core import strictjson
 from cellward.core import tamper as tables
 from cellward.core.tamper import Entry, Event, Log, State, Step
@@ -23,13 +24,8 @@ _MEANS = {
 
 
 @click.command()
-@click.option(
-    "--state",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The controller's state directory.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.device_state
+@options.as_json
 def tamper(state: Path, as_json: bool) -> None:
     """Tampering with this controller: look now, and show state, log and policy.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.cli.imagesign import sign
 from cellward.config import Home
 from cellward.core.errors import Code, PolicyRefused
@@ -50,7 +51,7 @@ def _echo_json(facts: dict[str, object]) -> None:
 
 @image.command()
 @click.argument("file", metavar="IMAGE", type=_file)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def show(file: Path, as_json: bool) -> None:
     """Print what IMAGE says of itself. Nothing of it is verified: see `cellward image verify`."""
     from cellward.cli.image_table import facts, print_tables
@@ -68,7 +69,7 @@ def show(file: Path, as_json: bool) -> None:
 @click.option("--counter", type=int, help="Refuse an image below this security counter.")
 @click.option("--hardware", type=_hardware, help="Refuse an image for other hardware or another stage.")
 @click.option("--stage", type=_stage, default=Stage.APP.value, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 @click.pass_obj
 def verify_(
     home: Home,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.config import Home
 from cellward.core.errors import Code, Refused, Unavailable
 from cellward.core.image import Custom, Dependency, Extras, KeyTlv, VerifiedImage, Version
@@ -186,7 +187,7 @@ class Request:
     "--attach-signature", type=_file, help="Take this signature, once it verifies, and sign nothing."
 )
 @click.option("--public-key", type=_file, help="PEM of the key that signs elsewhere.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 @click.pass_obj
 def sign(home: Home, /, **options: Any) -> None:
     """Sign FIRMWARE (.bin, .hex, .srec, .elf) with a key that stays in its token.

@@ -26,7 +26,6 @@ token = click.option(
     show_default="pkcs11:token=cellward, made in the data directory",
     help="PKCS#11 URI of the token.",
 )
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 stage = click.option(
     "--stage",
     type=click.Choice([each.value for each in KeyStage]),

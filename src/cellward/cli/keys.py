@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from cellward import bootstrap
-from cellward.cli import keyoptions
+from cellward.cli import keyoptions, options
 from cellward.cli.keysceremony import ceremony
 from cellward.cli.keyschange import attest, revoke, revoke_slot, rotate
 from cellward.cli.keyview import show, show_rows
@@ -29,7 +29,7 @@ def keys() -> None:
     type=click.Choice([role.value for role in Role]),
     help="Only this role, as for a person's own token; may be repeated.",
 )
-@keyoptions.as_json
+@options.as_json
 @click.pass_obj
 def init(home: Home, token: str, roles: tuple[str, ...], as_json: bool) -> None:
     """Make a key for every role that has none. Keys are generated in the token and cannot leave it."""
@@ -46,7 +46,7 @@ def init(home: Home, token: str, roles: tuple[str, ...], as_json: bool) -> None:
 @keyoptions.years
 @keyoptions.draft
 @keyoptions.token
-@keyoptions.as_json
+@options.as_json
 @click.pass_obj
 def new(
     home: Home,
@@ -89,7 +89,7 @@ def new(
 
 @keys.command("list")
 @keyoptions.token
-@keyoptions.as_json
+@options.as_json
 @click.pass_obj
 def list_(home: Home, token: str, as_json: bool) -> None:
     """The roles' keys, what the token says of them, and what the register says.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cellward import bootstrap
-from cellward.cli import keyoptions
+from cellward.cli import keyoptions, options
 from cellward.config import Home
 from cellward.core.errors import Code, FormatRefused, TrustRefused
 from cellward.core.keys import KeyStage, Role
@@ -50,7 +50,7 @@ def ceremony() -> None:
 @keyoptions.years
 @keyoptions.token
 @click.option("-o", "--output", required=True, type=keyoptions.path, help="Draft to write and pass on.")
-@keyoptions.as_json
+@options.as_json
 @click.pass_obj
 def begin(
     home: Home,
@@ -139,7 +139,7 @@ def _drafted(
 
 @ceremony.command()
 @_file
-@keyoptions.as_json
+@options.as_json
 def show(file: Path, as_json: bool) -> None:
     """What FILE is about to change, in plain words, and who has signed it."""
     from cellward.cli.registerview import ceremony_facts, ceremony_lines

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cellward import bootstrap
-from cellward.cli import keyoptions
+from cellward.cli import keyoptions, options
 from cellward.config import Home
 from cellward.core.errors import Code, PolicyRefused
 from cellward.core.keys import KeyStage, Role
@@ -39,7 +39,7 @@ _output = click.option("-o", "--output", required=True, type=keyoptions.path, he
 )
 @keyoptions.token
 @_output
-@keyoptions.as_json
+@options.as_json
 @click.pass_obj
 def rotate(
     home: Home,
@@ -126,7 +126,7 @@ def _successor(
 @click.option("--even-last", is_flag=True, help="Even where no other key of its purpose is left to sign.")
 @click.option("--threshold", type=click.IntRange(1, 8), help="Of the root, once a root key has left it.")
 @_output
-@keyoptions.as_json
+@options.as_json
 @click.pass_obj
 def revoke(
     home: Home,
@@ -226,7 +226,7 @@ def revoke_slot(
 @keyoptions.token
 @click.option("--challenge", default="", help="Text that the attestation must repeat, so that it is new.")
 @click.option("-o", "--output", type=keyoptions.path, help="File to write: one attestation a line.")
-@keyoptions.as_json
+@options.as_json
 @click.pass_obj
 def attest(
     home: Home, names: tuple[str, ...], token: str, challenge: str, output: Path | None, as_json: bool

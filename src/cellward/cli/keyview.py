@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cellward import bootstrap
-from cellward.cli import keyoptions
+from cellward.cli import keyoptions, options
 from cellward.cli.registerview import Facts, entry_facts, flags, grouped, state
 from cellward.config import Home
 from cellward.core.errors import CellwardError, Code
@@ -109,7 +109,7 @@ def _facts(row: RoleKey, held: "dict[str, Entry]", registered: bool, init: bool)
 @click.command()
 @click.argument("key")
 @keyoptions.token
-@keyoptions.as_json
+@options.as_json
 @click.pass_obj
 def show(home: Home, key: str, token: str, as_json: bool) -> None:
     """All that is known of KEY, by its name or fingerprint: register, history, token.

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.core import kconfig, policy
 from cellward.core.policy import Finding, Profile
 
@@ -18,7 +19,7 @@ COLOURS = {policy.Severity.ERROR: "red", policy.Severity.WARNING: "yellow"}
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE...")
 @click.option("--example", is_flag=True, help=f"Print the profile of the virtual module, {EXAMPLE}.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def lint(files: tuple[Path, ...], example: bool, as_json: bool) -> None:
     """Check what a target's bootloader and fuses do against the attack list.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.config import Home
 from cellward.core.errors import Code, FormatRefused, Refused, Unavailable
 from cellward.core.keys import PublicKey
@@ -37,7 +38,6 @@ _key = click.option(
     "--key",
     help="The log's key: PEM file, or NAME+HASH+KEY (vkey).  [default: the role's in the token]",
 )
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -48,7 +48,7 @@ def log() -> None:
 @log.command()
 @_log
 @click.option("--last", type=click.IntRange(1), default=20, show_default=True, help="How many, newest last.")
-@_json
+@options.as_json
 @click.pass_obj
 def show(home: Home, folder: Path | None, last: int, as_json: bool) -> None:
     """Print the newest entries. Nothing of them is verified: see `cellward log verify`."""
@@ -66,7 +66,7 @@ def show(home: Home, folder: Path | None, last: int, as_json: bool) -> None:
 @click.option(
     "--since", type=_file, multiple=True, help="An older checkpoint that you kept; may be repeated."
 )
-@_json
+@options.as_json
 @click.pass_obj
 def verify(home: Home, folder: Path | None, key: str | None, since: tuple[Path, ...], as_json: bool) -> None:
     """Recompute everything, from every entry up to the checkpoint and to the older ones given by --since.
@@ -92,7 +92,7 @@ def verify(home: Home, folder: Path | None, key: str | None, since: tuple[Path, 
 @log.command()
 @click.option("-o", "--output", type=_file, help="Where to put a copy: keep it where the maker cannot reach.")
 @click.option("--origin", help="Name of the log, at its first checkpoint.  [default: made of its key]")
-@_json
+@options.as_json
 @click.pass_obj
 def checkpoint(home: Home, output: Path | None, origin: str | None, as_json: bool) -> None:
     """Sign the head of the log as it is now, after the one before was found in it."""

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.cli.keyfiles import key_hash, quorum
 from cellward.cli.modulecalibrate import calibrate
 from cellward.core.errors import Code, ModuleRefused, Unavailable
@@ -19,13 +20,6 @@ from cellward.ports.module import BootReport, Conditions, Module, Outcome, Tampe
 IMAGE_LIMIT = 4 * 1024 * 1024
 REVOCATION_LIMIT = 4096
 
-_state = click.option(
-    "--state",
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The module's state file.",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _file = click.Path(dir_okay=False, path_type=Path)
 Command = Callable[..., Any]
 
@@ -50,7 +44,7 @@ def firmware(folder: Path) -> None:
 
 
 @module.command()
-@_state
+@options.module_state
 @click.option("--hardware", type=click.Choice(list(HARDWARE)), required=True)
 @click.option("--serial", required=True, help="Up to 16 ASCII characters.")
 def create(state: Path, hardware: str, serial: str) -> None:
@@ -62,7 +56,7 @@ def create(state: Path, hardware: str, serial: str) -> None:
 
 
 @module.command()
-@_state
+@options.module_state
 @click.option(
     "--firmware-key",
     "firmware_keys",
@@ -105,7 +99,7 @@ def create(state: Path, hardware: str, serial: str) -> None:
     show_default=True,
     help="Close the programmer's port and the debug port, or leave them open.",
 )
-@_json
+@options.as_json
 def provision(
     state: Path,
     firmware_keys: tuple[str, ...],
@@ -148,7 +142,7 @@ def provision(
 
 
 @module.command()
-@_state
+@options.module_state
 @click.option("--off", is_flag=True, help="Start without power.")
 def run(state: Path, off: bool) -> None:
     """Run the module until interrupted; other commands talk to it through STATE.sock."""
@@ -158,8 +152,8 @@ def run(state: Path, off: bool) -> None:
 
 
 @module.command()
-@_state
-@_json
+@options.module_state
+@options.as_json
 def boot(state: Path, as_json: bool) -> None:
     """Switch the module off and on, and show how it boots, stage by stage."""
     with bootstrap.connect_module(state, power=False) as target:
@@ -168,8 +162,8 @@ def boot(state: Path, as_json: bool) -> None:
 
 
 @module.command()
-@_state
-@_json
+@options.module_state
+@options.as_json
 def reset(state: Path, as_json: bool) -> None:
     """Pull the reset pin of a running module, and show how it boots."""
     with bootstrap.running_module(state) as target:
@@ -177,8 +171,8 @@ def reset(state: Path, as_json: bool) -> None:
 
 
 @module.command()
-@_state
-@_json
+@options.module_state
+@options.as_json
 def status(state: Path, as_json: bool) -> None:
     """Identity, fuses and banks; of a running module also its last boot and what it measures."""
     with bootstrap.connect_module(state, power=False) as target:
@@ -192,7 +186,7 @@ def status(state: Path, as_json: bool) -> None:
 
 
 @module.command("power-cut")
-@_state
+@options.module_state
 @click.option(
     "--operation",
     type=click.IntRange(0, 1_000_000_000),
@@ -215,11 +209,11 @@ def power_cut(state: Path, operation: int, torn: str) -> None:
 
 
 @module.command()
-@_state
+@options.module_state
 @click.option(
     "--register", type=_file, help="The module's registration: its boot records are verified with it."
 )
-@_json
+@options.as_json
 def identify(state: Path, register: Path | None, as_json: bool) -> None:
     """Ask the firmware over the update link who it is, what it holds, and what was measured at its boot."""
     from cellward.cli.moduleidentity import ask, show
@@ -239,7 +233,7 @@ module.add_command(calibrate)
 
 
 @module.command()
-@_state
+@options.module_state
 @click.option("--revocation", required=True, type=_file, help="As `cellward keys revoke-slot` makes it.")
 def revoke(state: Path, revocation: Path) -> None:
     """Hand over a slot key's revocation; the ROM carries it out.
@@ -259,7 +253,7 @@ def revoke(state: Path, revocation: Path) -> None:
 
 
 @module.command()
-@_state
+@options.module_state
 @click.option(
     "--source",
     type=click.Choice([source.value for source in TamperSource]),
@@ -299,10 +293,10 @@ def _conditions(command: Command) -> Command:
 
 
 @module.command()
-@_state
+@options.module_state
 @click.option("--close/--open", "close", default=None, help="Ask the app for closed or open contactors.")
 @_conditions
-@_json
+@options.as_json
 def pack(state: Path, close: bool | None, as_json: bool, healthy: bool, **given: Any) -> None:
     """What a running module's pack measures; options put faults and loads on it.
 

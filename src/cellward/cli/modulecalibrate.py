@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.core.errors import Code, ModuleRefused
 from cellward.core.vault import Calibration, Name, decode_calibration
 from cellward.device.calibrate import block_of
@@ -15,18 +16,13 @@ from cellward.ports.module import Module
 
 
 @click.command()
-@click.option(
-    "--state",
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The module's state file.",
-)
+@options.module_state
 @click.option("--version", type=click.IntRange(0, 2**32 - 1), required=True, help="Of this calibration.")
 @click.option("--current-gain-ppm", type=int, default=0, show_default=True)
 @click.option("--current-offset-ma", type=int, default=0, show_default=True)
 @click.option("--cell-over-mv", type=int, required=True, help="Contactors open above it.")
 @click.option("--cell-under-mv", type=int, required=True, help="Contactors open below it.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def calibrate(
     state: Path,
     version: int,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.cli.keyfiles import read_key
 from cellward.cli.lint import lint
 from cellward.config import Home
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 _file = click.Path(readable=False, dir_okay=False, path_type=Path)
 _folder = click.Path(file_okay=False, path_type=Path)
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _release_keys = click.option(
     "--release-key",
     "release_keys",
@@ -76,7 +76,7 @@ release.add_command(lint)
 @click.option("--key", help="URI of the release key.  [default: the token's release key]")
 @click.option("--post-quantum", help="softkey:/FILE of an ML-DSA key that signs it too: in software, no HSM.")
 @click.option("-o", "--output", required=True, type=_folder, help="Folder to make.")
-@_json
+@options.as_json
 @click.pass_obj
 def create(
     home: Home,
@@ -150,7 +150,7 @@ def _requirement(text: str) -> Requirement:
 @release.command()
 @click.argument("folder", type=_folder)
 @_release_keys
-@_json
+@options.as_json
 @click.pass_obj
 def show(home: Home, folder: Path, release_keys: tuple[Path, ...], as_json: bool) -> None:
     """What release.json in FOLDER says, if its signatures are good."""
@@ -162,7 +162,7 @@ def show(home: Home, folder: Path, release_keys: tuple[Path, ...], as_json: bool
 @click.argument("folder", type=_folder)
 @_release_keys
 @_approvers
-@_json
+@options.as_json
 @click.pass_obj
 def check(
     home: Home, folder: Path, release_keys: tuple[Path, ...], approvers: tuple[Path, ...], as_json: bool

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.cli.keyfiles import read_key
 from cellward.config import Home
 from cellward.core.errors import Code, FormatRefused, PolicyRefused
@@ -16,8 +17,6 @@ from cellward.core.metadata import Factory, Target, encode_factory
 from cellward.ports.signer import Role
 from cellward.publish.gate import MAX_IMAGE_SIZE
 from cellward.sign.wrapping import content_key
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def _now() -> datetime:
@@ -30,7 +29,7 @@ def repo() -> None:
 
 
 @repo.command()
-@_json
+@options.as_json
 @click.pass_obj
 def init(home: Home, as_json: bool) -> None:
     """Make both repositories, and the certificates of both CAs. What is there already stays."""
@@ -75,7 +74,7 @@ def init(home: Home, as_json: bool) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="PEM of somebody who may approve a release; may be repeated.  [default: the key register's]",
 )
-@_json
+@options.as_json
 @click.pass_obj
 def publish(
     home: Home,
@@ -117,7 +116,7 @@ def publish(
 
 
 @repo.command("list")
-@_json
+@options.as_json
 @click.pass_obj
 def list_(home: Home, as_json: bool) -> None:
     """What is published, and when each role's metadata expires."""
@@ -145,7 +144,7 @@ def list_(home: Home, as_json: bool) -> None:
 @repo.command()
 @click.argument("vehicle")
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
-@_json
+@options.as_json
 @click.pass_obj
 def assign(home: Home, vehicle: str, targets: tuple[str, ...], as_json: bool) -> None:
     """Order targets for every ECU of VEHICLE that has their hardware and stage.
@@ -184,7 +183,7 @@ def _published(published: Sequence[Target], names: Sequence[str]) -> list[Target
 
 
 @repo.command()
-@_json
+@options.as_json
 @click.pass_obj
 def refresh(home: Home, as_json: bool) -> None:
     """Sign again what has less than half of its lifetime left."""

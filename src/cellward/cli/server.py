@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.cli.keyfiles import read_key
 from cellward.cli.serverca import ca
 from cellward.config import Home
@@ -23,7 +24,6 @@ from cellward.rollout import inventory
 from cellward.rollout.inventory import EcuStatus, VehicleStatus
 from cellward.rollout.measured import PROVEN, Verdict
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _file = click.Path(path_type=Path, dir_okay=False)
 HERE = "this installation"
 MAX_PORT = 65535
@@ -54,7 +54,7 @@ def server() -> None:
     help="Where vehicles without one ask for it.",
 )  # fmt: skip
 @click.option("--host", "names", multiple=True, metavar="NAME", help="Further name in our certificate.")
-@_json
+@options.as_json
 @click.pass_obj
 def run(
     home: Home, devices: tuple[str, int], enrolment: tuple[str, int], names: tuple[str, ...], as_json: bool
@@ -96,7 +96,7 @@ server.add_command(ca)
 @server.command("enrol-token")
 @click.argument("vehicle")
 @click.option("--software-identity", is_flag=True, help="Also without a TPM: the token is enough.")
-@_json
+@options.as_json
 @click.pass_obj
 def enrol_token(home: Home, vehicle: str, software_identity: bool, as_json: bool) -> None:
     """A one-time token that lets VEHICLE enrol with its TPM. It is shown once and kept as a hash."""
@@ -112,7 +112,7 @@ def enrol_token(home: Home, vehicle: str, software_identity: bool, as_json: bool
 @click.argument("plan", type=_file)
 @click.option("-o", "--output", required=True, type=_file, help="File to write, for its owner alone.")
 @click.option("--software-identity", is_flag=True, help="Also without a TPM, where the plan names none.")
-@_json
+@options.as_json
 @click.pass_obj
 def enrol_tokens(home: Home, plan: Path, output: Path, software_identity: bool, as_json: bool) -> None:
     """One-time tokens for the vehicles of a PLAN (docs/formats/enrolment-plan.md) that are not enrolled yet.
@@ -161,7 +161,7 @@ def owner(home: Home, vehicle: str, key_file: Path, output: Path) -> None:
     type=_file,
     metavar="REGISTRATION...",
 )
-@_json
+@options.as_json
 @click.pass_obj
 def register(home: Home, files: tuple[Path, ...], as_json: bool) -> None:
     """Take over what the plant registered of modules: keys to wrap for, keys that verify boot records."""
@@ -193,7 +193,7 @@ _forget = click.option("--forget", is_flag=True, help="Not any more.")
 @server.command("know-tpm")
 @click.argument("files", nargs=-1, required=True, type=_file, metavar="PEM...")
 @_forget
-@_json
+@options.as_json
 @click.pass_obj
 def know_tpm(home: Home, files: tuple[Path, ...], forget: bool, as_json: bool) -> None:
     """Let packs enrol whose TPM was certified by these authorities of its manufacturer."""
@@ -206,7 +206,7 @@ def know_tpm(home: Home, files: tuple[Path, ...], forget: bool, as_json: bool) -
 @server.command("know-agent")
 @click.argument("agents", nargs=-1, metavar="[WHEEL|DIGEST]...")
 @_forget
-@_json
+@options.as_json
 @click.pass_obj
 def know_agent(home: Home, agents: tuple[str, ...], forget: bool, as_json: bool) -> None:
     """Let packs have a certificate whose agent is the code in a wheel, has a digest, or is what runs here."""
@@ -217,7 +217,7 @@ def know_agent(home: Home, agents: tuple[str, ...], forget: bool, as_json: bool)
 
 
 @server.command()
-@_json
+@options.as_json
 @click.pass_obj
 def known(home: Home, as_json: bool) -> None:
     """Whose TPMs may enrol, and which agents packs may start."""
@@ -248,7 +248,7 @@ def _agent_digest(agent: str) -> bytes:
 
 @server.command()
 @click.argument("vehicle")
-@_json
+@options.as_json
 @click.pass_obj
 def revoke(home: Home, vehicle: str, as_json: bool) -> None:
     """Take VEHICLE's certificate away, from its next request on."""
@@ -259,7 +259,7 @@ def revoke(home: Home, vehicle: str, as_json: bool) -> None:
 
 
 @server.command()
-@_json
+@options.as_json
 @click.pass_obj
 def vehicles(home: Home, as_json: bool) -> None:
     """Who runs what, as last reported, and what is ordered."""

@@ -12,13 +12,13 @@ import click
 from cryptography import x509
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.config import Home
 from cellward.core import serverca
 from cellward.core.errors import Code, PolicyRefused, Unavailable
 from cellward.core.serverca import ServerCas
 
 NAMED_AT_MOST = 20
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -28,7 +28,7 @@ def ca() -> None:
 
 @ca.command()
 @click.argument("name")
-@_json
+@options.as_json
 @click.pass_obj
 def new(home: Home, name: str, as_json: bool) -> None:
     """Make a further CA, its key in the token. NAME is server-ca-SOMETHING; it is not used yet."""
@@ -41,7 +41,7 @@ def new(home: Home, name: str, as_json: bool) -> None:
 
 @ca.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@_json
+@options.as_json
 @click.pass_obj
 def state(home: Home, names: tuple[str, ...], as_json: bool) -> None:
     """Sign the next statement: packs are to accept these CAs, no others; not without the shown one."""
@@ -64,7 +64,7 @@ def state(home: Home, names: tuple[str, ...], as_json: bool) -> None:
 @ca.command()
 @click.argument("name")
 @click.option("--anyway", is_flag=True, help="Lock out the packs that have not asked for the statement yet.")
-@_json
+@options.as_json
 @click.pass_obj
 def use(home: Home, name: str, anyway: bool, as_json: bool) -> None:
     """Show certificates of this CA from the next start of `server run` on.
@@ -98,7 +98,7 @@ def use(home: Home, name: str, anyway: bool, as_json: bool) -> None:
 
 
 @ca.command("list")
-@_json
+@options.as_json
 @click.pass_obj
 def list_(home: Home, as_json: bool) -> None:
     """Which CAs there are, which one is shown, which ones packs accept, and who has not heard of it yet."""

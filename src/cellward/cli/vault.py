@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.cli.keyfiles import read_key
 from cellward.config import Home
 from cellward.core import packvault
@@ -17,12 +18,6 @@ from cellward.core.tpm.eventlog import PCRS, Event
 from cellward.device import vault as vaults
 
 _file = click.Path(readable=False, dir_okay=False, path_type=Path)
-_state = click.option(
-    "--state",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The controller's state directory.",
-)
 _name = click.argument("name")
 
 
@@ -83,7 +78,7 @@ def policy(
 
 
 @vault.command()
-@_state
+@options.device_state
 @click.option("--policy-key", "approver", required=True, type=_file, help="PEM of the maker's policy key.")
 @click.option("--policy", "policy_file", required=True, type=_file, help="Of the release that runs.")
 def init(state: Path, approver: Path, policy_file: Path) -> None:
@@ -95,7 +90,7 @@ def init(state: Path, approver: Path, policy_file: Path) -> None:
 
 
 @vault.command()
-@_state
+@options.device_state
 @click.argument("policy_file", metavar="POLICY", type=_file)
 def accept(state: Path, policy_file: Path) -> None:
     """Keep the policy of another release, before it is started."""
@@ -106,7 +101,7 @@ def accept(state: Path, policy_file: Path) -> None:
 
 
 @vault.command()
-@_state
+@options.device_state
 def commit(state: Path) -> None:
     """The release that runs is healthy: policies of earlier ones open nothing any more."""
     with bootstrap.vault_place(state) as place, vaults.opened(place) as found:
@@ -115,7 +110,7 @@ def commit(state: Path) -> None:
 
 
 @vault.command()
-@_state
+@options.device_state
 @_name
 @click.argument("file", required=False, type=_file)
 @click.option("--exportable", is_flag=True, help="May leave the vault, encrypted to a recipient.")
@@ -133,7 +128,7 @@ def put(state: Path, name: str, file: Path | None, exportable: bool) -> None:
 
 
 @vault.command()
-@_state
+@options.device_state
 @_name
 def get(state: Path, name: str) -> None:
     """Write the value of NAME to standard output, as it is."""
@@ -146,8 +141,8 @@ def get(state: Path, name: str) -> None:
 
 
 @vault.command(name="list")
-@_state
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.device_state
+@options.as_json
 def list_(state: Path, as_json: bool) -> None:
     """The names in the vault, without their values."""
     with bootstrap.vault_place(state) as place, vaults.opened(place) as found:
@@ -162,7 +157,7 @@ def list_(state: Path, as_json: bool) -> None:
 
 
 @vault.command()
-@_state
+@options.device_state
 @_name
 def remove(state: Path, name: str) -> None:
     """Take NAME out of the vault."""
@@ -172,7 +167,7 @@ def remove(state: Path, name: str) -> None:
 
 
 @vault.command()
-@_state
+@options.device_state
 @click.option("--policy-key", "approver", type=_file, help="PEM of the policy key's successor.")
 @click.option("--policy", "policy_file", type=_file, help="Of the release that runs, by the successor.")
 def rotate(state: Path, approver: Path | None, policy_file: Path | None) -> None:
@@ -188,7 +183,7 @@ def rotate(state: Path, approver: Path | None, policy_file: Path | None) -> None
 
 
 @vault.command()
-@_state
+@options.device_state
 @_name
 @click.option("--to", "recipient", required=True, type=_file, help="PEM of the recipient's P-256 key.")
 @click.option("-o", "--output", required=True, type=_file, help="File to write.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cellward import bootstrap
+from cellward.cli import options
 from cellward.cli.keyfiles import read_key
 from cellward.cli.keyoptions import now
 from cellward.core.errors import Code, PolicyRefused
@@ -71,7 +72,7 @@ class _RoleKey(click.ParamType[tuple[str, Path]]):
     callback=lambda ctx, param, value: frozenset(_hash(text, "--pack-key") for text in value),
     help="Fingerprint of a pack's identity key, which signs its health records; may be repeated.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def verify(
     files: tuple[Path, ...],
     keys: tuple[tuple[str, Path], ...],
