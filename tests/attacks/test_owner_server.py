@@ -21,6 +21,7 @@ THIEF = Authority("Cellward device-ca")  # its key is the owner's
 DEVICES = {
     "/v1/report": "POST",
     "/v1/time": "POST",
+    "/v1/server-cas": "GET",
     "/v1/director/{name}": "GET",
     "/v1/image/{name}": "GET",
     "/v1/artefacts/{hardware}/{file}": "GET",

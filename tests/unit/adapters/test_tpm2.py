@@ -225,8 +225,8 @@ def test_without_the_library_there_is_none(tmp_path: Path, monkeypatch: pytest.M
     for name in [name for name in sys.modules if name.startswith(("tpm2_pytss", "cellward.adapters.tpm2"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tpm2_pytss", None)
-    with pytest.raises(Unavailable) as error:
-        bootstrap.tpm(tmp_path)
+    with pytest.raises(Unavailable) as error, bootstrap.tpm(tmp_path):
+        pass
     assert error.value.code is Code.TPM_ABSENT
     assert "cellward[tpm]" in str(error.value)
 
