@@ -143,12 +143,7 @@ def test_the_way_of_an_attested_pack(field: Field, tmp_path: Path) -> None:
 
 
 def test_copies_are_noticed_and_lost_answers_are_made_good(field: Field, tmp_path: Path) -> None:
-    authorities = str(tmp_path / "authorities.pem")
-    field.device("tpm", "--authorities", authorities)
-    field.house.run("server", "know-tpm", authorities)
-    field.know_agent()
-    token = field.token()
-    assert field.enrol(token).exit_code == 0
+    token = enrolled(field, tmp_path)
     (field.state / "device.json").unlink()  # as if the power went before it was written
     assert field.enrol(token).exit_code == 0
 
@@ -200,14 +195,20 @@ def test_the_running_agent_goes_by_the_calibration_in_the_vault(
     assert {result["code"] for ecu, result in results.items() if "/" in ecu} == {Code.CALIBRATION_DEFAULTS}
 
 
-def known(field: Field, tmp_path: Path) -> str:
-    """Enrolled; the token that did it."""
+def enrolled(field: Field, tmp_path: Path) -> str:
+    """Its TPM and agent introduced; the token that did it."""
     authorities = str(tmp_path / "authorities.pem")
     field.device("tpm", "--authorities", authorities)
     field.house.run("server", "know-tpm", authorities)
     field.know_agent()
     token = field.token()
     assert field.enrol(token).exit_code == 0
+    return token
+
+
+def known(field: Field, tmp_path: Path) -> str:
+    """Enrolled, and the first cycle run; the token that did it."""
+    token = enrolled(field, tmp_path)
     assert field.once().exit_code == 0
     return token
 
